@@ -1,0 +1,122 @@
+"""The claims ledger: each test marked `claim` records what it measured; `--ledger` writes it all down."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+VERDICTS = ("holds", "within limits", "not shown here", "does not hold here", "not testable here")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("claims ledger")
+    group.addoption("--ledger", metavar="FILE", help="write what the claim tests measured to this JSON file")
+    group.addoption(
+        "--ledger-against", metavar="FILE", help="fail unless it agrees with this committed ledger"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEDGER] = {}
+
+
+LEDGER = pytest.StashKey[dict[str, dict[str, Any]]]()
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Record a claim's outcome: `measured("2.3e-9", verdict="holds")`.
+
+    Several calls are joined; the verdict is that of the last.  `limits` says where a claim holds.
+    """
+    marker = request.node.get_closest_marker("claim")
+    assert marker, "the fixture `measured` belongs to tests marked `claim`"
+
+    def record(value: str, *, verdict: str = "holds", limits: str = "") -> None:
+        assert verdict in VERDICTS, f"verdict {verdict!r} is not one of {VERDICTS}"
+        assert bool(limits) == (verdict == "within limits"), "limits go with the verdict 'within limits'"
+        request.node.user_properties.append(("measured", (value, verdict, limits)))
+
+    return record
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A claim test that passed must have recorded something; what it recorded goes into the ledger."""
+    report = yield
+    marker = item.get_closest_marker("claim")
+    if marker and call.when == "call" and report.passed:
+        records = [value for name, value in item.user_properties if name == "measured"]
+        if not records:
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} is marked claim and recorded nothing: call `measured(…)`"
+            return report
+        _, verdict, limits = records[-1]
+        sentence = " ".join((item.function.__doc__ or "").split("\n\n")[0].split())  # type: ignore[attr-defined]
+        item.config.stash[LEDGER][marker.args[0]] = {
+            "id": marker.args[0],
+            "claim": sentence,
+            "measured": "; ".join(value for value, _, _ in records),
+            "verdict": verdict,
+            "limits": limits,
+            "test": item.nodeid,
+            **marker.kwargs,
+        }
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    claims = session.config.stash[LEDGER]
+    found = {
+        "digest": digest(),
+        "claims": [claims[key] for key in sorted(claims, key=lambda k: (k[0], int(re.sub(r"\D", "", k))))],
+    }
+    if path := session.config.getoption("--ledger"):
+        aside = Path(path + ".tmp")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+        os.replace(aside, path)
+    if path := session.config.getoption("--ledger-against"):
+        committed = json.loads(Path(path).read_text(encoding="utf8"))
+        differences = disagreements(committed, found)
+        if differences and session.exitstatus == 0:
+            session.exitstatus = 1
+        for line in differences:
+            print(f"\nclaims ledger: {line}")
+
+
+def disagreements(committed: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """What differs between a committed ledger and this run, in words."""
+    lines = []
+    if committed["digest"] != found["digest"]:
+        lines.append(
+            "the committed ledger was made from other sources; run `make claims` and commit the result"
+        )
+    before, now = ({c["id"]: c for c in ledger["claims"]} for ledger in (committed, found))
+    lines += [f"{key} is in one ledger only" for key in sorted(before.keys() ^ now.keys())]
+    for key in sorted(before.keys() & now.keys()):
+        for field in ("claim", "measured", "verdict", "limits", "test"):
+            if before[key][field] != now[key][field]:
+                lines.append(f"{key}, {field}: committed {before[key][field]!r}, now {now[key][field]!r}")
+    return lines
+
+
+def digest() -> str:
+    """A digest of all that a claim test can depend on inside the project."""
+    sources = [
+        *ROOT.glob("geolessons/**/*.py"),
+        *ROOT.glob("tests/claims/*.py"),
+        *ROOT.glob("book/results/moves*.json"),
+    ]
+    total = hashlib.sha256()
+    for path in sorted(sources):
+        total.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()[:16]
