@@ -26,17 +26,24 @@ STORED = {"text/plain"}
 def run(path: Path) -> None:
     """Execute one notebook in the book's folder and store its text outputs, under a temporary name first."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", record_timing=False,
-                   resources={"metadata": {"path": str(BOOK)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(BOOK)}},
+    ).execute()
     for cell in notebook.cells:
         if cell.cell_type != "code":
             cell.pop("outputs", None)
             continue
         cell.outputs = [output for output in cell.outputs if _text_only(output)]
-    notebook.metadata = nbformat.from_dict({
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    })
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
     aside = path.with_suffix(".tmp")
     nbformat.write(notebook, aside)
     os.replace(aside, path)
@@ -74,8 +81,12 @@ def problems(path: Path) -> list[str]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="which ones (all of the book if none is named)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "notebooks", nargs="*", type=Path, help="which ones (all of the book if none is named)"
+    )
     parser.add_argument("--check", action="store_true", help="run nothing, only look at what is stored")
     options = parser.parse_args()
     paths = options.notebooks or sorted(BOOK.glob("*.ipynb"))

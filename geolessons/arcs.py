@@ -94,8 +94,11 @@ def arcs_between(
     """One `Arc` for each tensor; all that must be refused is refused here, in one message.
 
     Raises:
-        ValueError: For antipodal vectors, zero vectors (if they are to be refused), or an unknown norm_mode.
+        ValueError: For antipodal vectors, zero vectors (if they are to be refused), or an unknown scope or
+            norm_mode.
     """
+    if scope not in get_args(Scope):
+        raise ValueError(f"scope={scope!r} is unknown; it is one of {', '.join(get_args(Scope))}")
     if norm_mode not in get_args(NormMode):
         raise ValueError(f"norm_mode={norm_mode!r} is unknown; it is one of {', '.join(get_args(NormMode))}")
     problems: list[str] = []

@@ -283,7 +283,7 @@ def _closed(fig: Any, what: str) -> Figure:
     raise TypeError(f"{what} must be a matplotlib figure; got {type(fig).__name__}. {hint}")
 
 
-def _png(fig: Figure, dpi: int, colours: int) -> bytes:
+def _png(fig: Figure, dpi: int) -> bytes:
     """The figure on white with a palette: a third of a full-colour PNG, without a visible difference."""
     from matplotlib import rc_context
     from PIL import Image
@@ -291,10 +291,15 @@ def _png(fig: Figure, dpi: int, colours: int) -> bytes:
     full, small = io.BytesIO(), io.BytesIO()
     with rc_context({"savefig.bbox": None}):  # a cut to size would move the axes away from the slider
         fig.savefig(full, format="png", dpi=dpi, facecolor="white")
-    Image.open(full).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(
-        small, "PNG", optimize=True
-    )
+    # Not the default, median cut: it gives small points and thin lines the colours of their neighbours.
+    image, method = Image.open(full).convert("RGB"), Image.Quantize.MAXCOVERAGE
+    image.quantize(256, method, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return small.getvalue()
+
+
+def _frame(fig: Figure, frames: Frames) -> str:
+    """One frame of the page: a drawing, or a PNG as base64."""
+    return _svg(fig) if frames == "drawing" else base64.b64encode(_png(fig, PICTURE_DPI)).decode()
 
 
 def _svg(fig: Figure) -> str:
@@ -507,10 +512,8 @@ class Still(_Card):
         _check_frames(frames)
         with _drawing():
             _closed(fig, "fig")
-            self._png = _png(fig, STILL_DPI, 64)
-            frame = (
-                _svg(fig) if frames == "drawing" else base64.b64encode(_png(fig, PICTURE_DPI, 256)).decode()
-            )
+            self._png = _png(fig, STILL_DPI)
+            frame = _frame(fig, frames)
         self._line = f"figure: {alt}"
         said = html.escape(alt if caption is True else caption or "")
         frame = _own_ids(frame, _prefix(frame)) if frames == "drawing" else frame
@@ -605,11 +608,6 @@ class Sweep(_Card):
     def _drawn(self, state: State) -> Figure:
         return _closed(self._draw(**self._values(state)), "What draw returns")
 
-    def _frame(self, fig: Figure) -> str:
-        return (
-            _svg(fig) if self._frames == "drawing" else base64.b64encode(_png(fig, PICTURE_DPI, 256)).decode()
-        )
-
     def _caption(self, state: State) -> str:
         """The sentence for one frame."""
         where = " and ".join(f"{s.name} = {text}" for s, (_, text) in zip(self._sliders, state, strict=True))
@@ -631,8 +629,8 @@ class Sweep(_Card):
         with _drawing():
             fig = self._drawn(self._start)
             return (
-                self._frame(fig),
-                _png(fig, STILL_DPI, 64),
+                _frame(fig, self._frames),
+                _png(fig, STILL_DPI),
                 _track(fig, self._sliders[0]),
                 fig.get_figwidth(),
             )
@@ -658,7 +656,7 @@ class Sweep(_Card):
         # disable=None: a bar in terminals, nothing in what a notebook stores
         for i, state in enumerate(tqdm(states, desc="frames", leave=False, disable=None)):
             with _drawing():
-                frames.append(first if i == begin else self._frame(self._drawn(state)))
+                frames.append(first if i == begin else _frame(self._drawn(state), self._frames))
         if self._frames == "drawing":
             frames = [_own_ids(frame, self._prefix) for frame in frames]
         captions = [self._caption(state) for state in states]
@@ -712,7 +710,7 @@ class Sweep(_Card):
             tell(state)
             try:
                 with _drawing():
-                    frame = self._frame(self._drawn(state))
+                    frame = _frame(self._drawn(state), self._frames)
                 put(frame, self._caption(state))
             except Exception as error:  # what an observer raises would vanish into the log
                 told = html.escape("".join(traceback.format_exception(error)[-2:]))

@@ -241,6 +241,25 @@ def test_pictures_are_palette_png():
     assert 'class="dark-light" alt="At t = 0.00' in card(frames="picture").html()
 
 
+def test_the_palette_keeps_every_colour_of_a_drawing():
+    def drawing(t):
+        fig = draw(t)
+        for i, colour in enumerate(("#e97034", "#116afd", "#008e6e", "#c07cb1", "#8f5b07")):
+            fig.axes[0].plot([0, 1], [0, i / 5], color=colour)
+            fig.axes[0].plot(0.9, i / 5, "o", color=colour, ms=2)
+        return fig
+
+    png = sweep(drawing, t=[0, 1], alt="x")._repr_mimebundle_()["image/png"]
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")).astype(int)
+    full = io.BytesIO()
+    with mpl.rc_context(dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), INK)):
+        fig = drawing(0)
+        plt.close(fig)
+        fig.savefig(full, dpi=120, facecolor="white")
+    meant = np.asarray(Image.open(full).convert("RGB")).astype(int)
+    assert np.abs(shown - meant).max() <= 12
+
+
 def test_plain_matplotlib_black_and_default_text_are_ink():
     def plain(t):
         fig, ax = plt.subplots()

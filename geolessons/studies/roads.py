@@ -56,7 +56,8 @@ def one_seed(seed: int) -> dict[str, float]:
                 f"{name}.{kind}.length": float(length(road)),
             }
         for what in ("loss", "read"):  # paired: the same two networks on both roads
-            found[f"{name}.difference.{what}"] = found[f"{name}.round.{what}"] - found[f"{name}.straight.{what}"]
+            both = (found[f"{name}.{kind}.{what}"] for kind in ("round", "straight"))
+            found[f"{name}.difference.{what}"] = next(both) - next(both)
     for rate in GAP_RATES:
         W1 = adapt(model, lying, seed, lr=rate)
         for layer in ("fc1.weight", "fc2.weight", "fc3.weight"):

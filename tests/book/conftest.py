@@ -70,9 +70,10 @@ def site() -> Path:
 
 @pytest.fixture(scope="session")
 def pages(site: Path) -> list[str]:
-    """Every page of the site, by its path."""
+    """Every page of the site, by its path; none that only sends the reader on to another."""
     found = (path.relative_to(site).as_posix() for path in sorted(site.rglob("*.html")))
-    return [page for page in found if not page.startswith(("_static/", "_sources/", "_downloads/"))]
+    own = [page for page in found if not page.startswith(("_static/", "_sources/", "_downloads/"))]
+    return [page for page in own if 'http-equiv="Refresh"' not in (site / page).read_text(encoding="utf8")]
 
 
 @pytest.fixture(scope="session")
@@ -119,12 +120,12 @@ def address(site: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def visit(browser: Browser, address: str, pages: list[str], report: dict[str, Any]) -> Visit:
+def visit(browser: Browser, address: str, site: Path, pages: list[str], report: dict[str, Any]) -> Visit:
     """One visit to every page, which looks at all that needs a browser; the tests read what it found."""
     from visit import visit_all
 
     started = time.perf_counter()
-    found = visit_all(browser, address, pages)
+    found = visit_all(browser, address, site, pages)
     report["seconds to visit all pages"] = round(time.perf_counter() - started, 1)
     report["milliseconds from slider to picture"] = found.latency
     return found

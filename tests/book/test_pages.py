@@ -24,8 +24,10 @@ def markups(site: Path, pages: list[str]) -> dict[str, Markup]:
     return {page: read(site / page) for page in pages}
 
 
-def test_there_are_pages(pages: list[str]) -> None:
-    assert "index.html" in pages
+def test_there_are_pages(site: Path, pages: list[str]) -> None:
+    assert (site / "index.html").is_file()
+    assert (site / "search.html").is_file()
+    assert pages
 
 
 def test_nothing_is_loaded_from_a_host(site: Path, markups: dict[str, Markup]) -> None:

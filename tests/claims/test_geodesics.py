@@ -233,4 +233,4 @@ def test_fine_tuning_is_not_always_subtle(measured) -> None:
             verdict="within limits",
             limits="small learning rates only",
         )
-    assert found["digits"][1][0]["mean"] > 0.5
+    assert found["digits"][1]["mean"] > 0.5

@@ -1,0 +1,87 @@
+"""The running example: its sizes, its counts, and that adapting leaves the model alone."""
+
+import pytest
+import torch
+
+from geolessons import running_example
+from geolessons.adapters import LoRA
+from geolessons.data import digits
+from geolessons.metrics import accuracy
+from geolessons.models import mlp
+from geolessons.running_example import SIZES, adapt, pretrain
+from geolessons.trees import params_of
+
+
+@pytest.fixture(scope="module")
+def data():
+    return digits("upright")
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    return pretrain(data, 0, epochs=3)
+
+
+def test_counts_of_the_network_and_its_adapters():
+    W = params_of(mlp(SIZES, torch.Generator()))
+    assert sum(w.numel() for w in W.values()) == 26_122
+    matrices = [w for w in W.values() if w.dim() == 2]
+    assert sum(w.numel() for w in matrices) == 25_856
+    for rank, wanted in ((8, 4_688), (2, 1_172)):
+        adapters = [LoRA(tuple(w.shape), rank, generator=torch.Generator()) for w in matrices]
+        assert sum(p.numel() for a in adapters for p in a.parameters()) == wanted
+
+
+def test_pretrain_learns_is_frozen_and_reproducible(data, model):
+    before = torch.get_rng_state()
+    again, other = pretrain(data, 0, epochs=3), pretrain(data, 1, epochs=1)
+    assert torch.equal(before, torch.get_rng_state())
+    assert accuracy(model(data.x_test), data.y_test) > 0.85
+    W, V = params_of(model), params_of(again)
+    assert all(torch.equal(W[k], V[k]) for k in W)
+    assert not torch.equal(W["fc1.weight"], params_of(other)["fc1.weight"])
+    assert not any(p.requires_grad for p in model.parameters())
+    assert W["fc1.weight"].dtype == torch.float64
+
+
+def test_adapt_moves_the_matrices_by_low_rank_and_leaves_the_model(model):
+    W0, lying = params_of(model), digits("lying")
+    gradients = [p.grad if p.grad is None else p.grad.clone() for p in model.parameters()]
+    before = torch.get_rng_state()
+    W1 = adapt(model, lying, 0, epochs=3)
+    again = adapt(model, lying, 0, epochs=3)
+    assert torch.equal(before, torch.get_rng_state())
+    assert list(W1) == list(W0)
+    for name, w in params_of(model).items():
+        assert torch.equal(w, W0[name])
+        assert torch.equal(W1[name], again[name])
+        assert W1[name].shape == w.shape
+        assert not W1[name].requires_grad
+        if w.dim() < 2:
+            assert torch.equal(W1[name], w)
+        else:
+            assert int(torch.linalg.matrix_rank(W1[name] - w, rtol=1e-10)) == 8
+    for p, gradient in zip(model.parameters(), gradients, strict=True):
+        assert p.grad is None if gradient is None else torch.equal(p.grad, gradient)
+    start, end = (
+        accuracy(torch.func.functional_call(model, W, (lying.x_test,)), lying.y_test) for W in (W0, W1)
+    )
+    assert end > start + 0.2
+
+
+def test_adapt_takes_the_rank_and_the_scale_two(model, monkeypatch):
+    made = []
+
+    class Watched(LoRA):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr(running_example, "LoRA", Watched)
+    adapt(model, digits("tilted"), 0, rank=2, epochs=1)
+    assert [tuple(a.A.shape) for a in made] == [(2, 64), (2, 128), (2, 128)]
+    assert [a.scale for a in made] == [2.0] * 3
+    made.clear()
+    adapt(model, digits("tilted"), 0, rank=100, epochs=1)
+    assert [len(a.A) for a in made] == [64, 100, 10]
+    assert [a.scale for a in made] == [2.0] * 3
