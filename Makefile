@@ -29,9 +29,10 @@ help:
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with PYTHON=python3.12 make …" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[book,test]"
-	@date +%s > $@
+	@echo "Installing into $(VENV): some minutes, about 7 GB. It happens once."
+	@start=$$(date +%s); $(PYTHON) -m venv $(VENV) && \
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[book,test]" && \
+	echo "installed in $$(( $$(date +%s) - start )) s" | tee $@
 
 book: $(VENV)/installed
 	@start=$$(date +%s); \

@@ -29,7 +29,7 @@ class LoRA(nn.Module):
         device: Of A and B; the generator must live there.
 
     Raises:
-        ValueError: If `shape` is not that of a matrix, or `rank` not from 1 to min(d, k).
+        ValueError: If `shape` is not that of a matrix, `rank` not from 1 to min(d, k), or `alpha` not finite.
 
     Example:
         >>> adapter = LoRA((4, 3), rank=2, generator=torch.Generator())
@@ -53,6 +53,8 @@ class LoRA(nn.Module):
         d, k = shape
         if not 1 <= rank <= min(d, k):
             raise ValueError(f"rank={rank} must be from 1 to min{(d, k)} = {min(d, k)}")
+        if alpha is not None and not math.isfinite(alpha):
+            raise ValueError(f"alpha={alpha} must be a finite number")
         bound = 1 / math.sqrt(k)
         A = torch.empty(rank, k, dtype=dtype, device=device).uniform_(-bound, bound, generator=generator)
         self.A = nn.Parameter(A)  # (r, k)

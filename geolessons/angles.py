@@ -49,10 +49,11 @@ def measure(u: Tensor, v: Tensor) -> Measured:
     c = uv / torch.where(zero0, 1.0, uu)
     for b in blocks(rows, columns):
         x, y = wide(u[:, b]), wide(v[:, b])
-        product = c[:, None] * x
-        rest = y - product
         if double:
-            rest = rest - _product_error(c[:, None], x, product)
+            product = c[:, None] * x
+            rest = (y - product) - _product_error(c[:, None], x, product)
+        else:
+            rest = torch.addcmul(y, c[:, None], x, value=-1)
         rest2 = rest2 + (rest * rest).sum(1)
     n0, n1 = torch.where(zero0, 1.0, uu).sqrt(), torch.where(zero1, 1.0, vv).sqrt()
     none = zero0 | zero1 | (rest2 == 0)

@@ -85,7 +85,9 @@ class Arc:
     def _combine(self, a: Tensor, b: Tensor) -> Tensor:
         # half precision is summed in float32 and rounded once
         dtype = torch.promote_types(self.W0.dtype, torch.float32)
-        return (a.to(dtype) * self.W0.to(dtype) + b.to(dtype) * self.W1.to(dtype)).to(self.W0.dtype)
+        return torch.addcmul(a.to(dtype) * self.W0.to(dtype), b.to(dtype), self.W1.to(dtype)).to(
+            self.W0.dtype
+        )
 
 
 def arcs_between(

@@ -26,6 +26,8 @@ __all__ = ["Curve", "Line", "Path", "Slerp", "evaluate", "length", "speed"]
 class Path(ABC):
     """A road from W0 to W1.
 
+    The tensors are held, not copied: do not change them while the path is in use (`params_of` gives copies).
+
     Attributes:
         W0: The start, a point.
         W1: The end, a point.

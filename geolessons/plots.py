@@ -77,19 +77,20 @@ def styled(draw: Draw) -> Draw:
 
 
 @styled
-def card(*, height: float = 4.4, share: float = 0.52) -> tuple[Figure, Axes, Axes]:
+def card(*, height: float = 4.4, share: float = 0.52, title: bool = True) -> tuple[Figure, Axes, Axes]:
     """A card of two floors: the map above, the meter below, both 12 % to 97 % of the width.
 
     Args:
         height: Inches.
         share: Of the height that belongs to the map.
+        title: Leave room for a title above the map.
 
     Returns:
         The figure, the map's axes (frame and ticks off), the meter's axes.
     """
     fig = Figure(figsize=(WIDTH, height))
     bottom, gap = 0.44 / height, 0.36 / height
-    above = fig.add_axes((LEFT, 1 - share, SPAN, share - 0.26 / height))
+    above = fig.add_axes((LEFT, 1 - share, SPAN, share - (0.26 / height if title else 0)))
     below = fig.add_axes((LEFT, bottom, SPAN, 1 - share - bottom - gap))
     above.set_axis_off()
     return fig, above, below
@@ -153,44 +154,26 @@ def ruler(marks: Sequence[Mark], *, height: float = 5.2) -> Figure:
         if not 0 < mark.angle <= math.pi:
             raise ValueError(f"marks: {mark.text!r} is at {mark.angle}; an angle on the ruler is in (0, π]")
     fig = Figure(figsize=(WIDTH, height))
-    ax = fig.add_axes((0.16, 0.03, 0.06, 0.92))
+    tall = height - 0.5  # inches of the axis; what is left is for its title and the lowest label
+    ax = fig.add_axes((0.13, 0.14 / height, 0.04, tall / height))
     ax.set(yscale="log", ylim=(3e-8, 4.2), xlim=(0, 1), xticks=[])
     ax.set_yticks([10.0**-k for k in range(7, -1, -1)])
+    ax.set_yticklabels([_power(-k) for k in range(7, -1, -1)])
     ax.minorticks_off()
     ax.spines["bottom"].set_visible(False)
     ax.set_title("angle (rad)", fontweight="normal", fontsize=9, pad=8)
     ordered = sorted(marks)
-    heights = _apart(
-        [ax.transAxes.inverted().transform(ax.transData.transform((0, m.angle)))[1] for m in ordered]
-    )
-    for mark, y in zip(ordered, heights, strict=True):
-        colour, weight = (ROAD, "bold") if mark.new else (INK, "normal")
-        alpha = 1.0 if mark.new else 0.6
-        start = ax.transAxes.inverted().transform(ax.transData.transform((0, mark.angle)))[1]
-        ax.plot(
-            [0, 1, 2.2, 2.8],
-            [start, start, y, y],
-            color=colour,
-            alpha=alpha,
-            lw=1,
-            clip_on=False,
-            transform=ax.transAxes,
-        )
+    bottom, top = (math.log(y) for y in ax.get_ylim())
+    starts = [(math.log(mark.angle) - bottom) / (top - bottom) for mark in ordered]
+    for mark, start, y in zip(ordered, starts, _apart(starts, 0.17 / tall), strict=True):
+        style: Any = {"color": ROAD, "lw": 2.0} if mark.new else {"color": INK, "lw": 0.8, "alpha": 0.6}
+        ax.plot([0, 1, 2.2, 2.8], [start, start, y, y], clip_on=False, transform=ax.transAxes, **style)
         words = f"{_short(mark.angle)}  {mark.text}"
-        ax.text(
-            3.1,
-            y,
-            words,
-            size=9,
-            va="center",
-            fontweight=weight,
-            alpha=1.0 if mark.new else 0.75,
-            transform=ax.transAxes,
-        )
+        ax.text(3.1, y, words, size=9, va="center", alpha=1.0 if mark.new else 0.7, transform=ax.transAxes)
     return fig
 
 
-def _apart(heights: list[float], least: float = 0.036) -> list[float]:
+def _apart(heights: list[float], least: float) -> list[float]:
     """Heights in rising order, moved so that neighbours are `least` apart and none leaves [0, 1]."""
     placed: list[float] = []
     for y in heights:
@@ -206,5 +189,9 @@ def _short(angle: float) -> str:
     if angle >= 0.01:
         return f"{angle:.2g}"
     power = math.floor(math.log10(angle))
+    return f"{angle / 10.0**power:.1f}·{_power(power)}"
+
+
+def _power(power: int) -> str:
     raised = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{angle / 10.0**power:.1f}·10{raised}"
+    return "1" if power == 0 else f"10{raised}"

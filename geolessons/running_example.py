@@ -52,6 +52,7 @@ def pretrain(
 
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "label": "pre-training"}
     descend(model.parameters(), loss, x, y, generator=generator, **options)
+    model.zero_grad(set_to_none=True)
     return model.requires_grad_(False)
 
 
@@ -72,7 +73,7 @@ def adapt(
         model: E.g. from `pretrain`.
         data: The new task, e.g. `digits("lying")`.
         seed: Draws A and the batches.
-        rank: Of each adapter; the scale is 2 (alpha = 2·rank).
+        rank: Of each adapter, or the smaller side of its matrix; the scale is 2 (alpha = 2·rank).
         epochs: Passes over the training digits.
         lr: Adam's learning rate.
         batch: Examples a step.
@@ -94,8 +95,7 @@ def adapt(
         return cross_entropy(functional_call(model, effective_weights(W0, adapters), (xb,)), yb)
 
     trainable = [p for adapter in adapters.values() for p in adapter.parameters()]
-    descend(
-        trainable, loss, data.x_train, data.y_train, epochs=epochs, lr=lr, generator=generator, label="LoRA"
-    )
+    options: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "label": "LoRA"}
+    descend(trainable, loss, data.x_train, data.y_train, generator=generator, **options)
     with torch.no_grad():
         return effective_weights(W0, adapters)

@@ -79,6 +79,13 @@ def test_angle_for_any_length_ratio(n, log_omega, log_ratio, seed):
     assert float(angle(v, u)) == pytest.approx(true_angle(u, v), rel=1e-10, abs=0)
 
 
+@pytest.mark.parametrize(("omega", "bound"), [(1e-6, 1e-13), (1e-8, 1e-13), (1e-10, 1e-9)])
+def test_float64_angles_need_the_exact_product(omega, bound):
+    for seed in range(10):
+        u, v = pair(3, omega, seed, ratio=1.37)
+        assert float(angle(u, v)) == pytest.approx(true_angle(u, v), rel=bound, abs=0)
+
+
 def test_no_digits_are_lost_between_entries_of_very_different_size():
     u = torch.tensor([1.0, 1e-3, 1e3, 1e-7], dtype=torch.float64)
     v = 1.1 * u + torch.tensor([0.0, 1e-6, 0.0, 3e-4], dtype=torch.float64)
@@ -133,7 +140,7 @@ def test_one_element_has_only_a_sign(dtype):
     assert float(angle(a[0, 0], -b[0, 0])) == math.pi
 
 
-@pytest.mark.parametrize("block", [1, 5, 64])
+@pytest.mark.parametrize("block", [1, 5, 15, 64])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_blocks_do_not_change_the_result(dtype, block, monkeypatch):
     u, v = (x.reshape(5, 7).to(dtype) for x in pair(35, 1e-3, seed=2))

@@ -416,6 +416,7 @@ def test_evaluate_replaces_only_the_names_of_the_path(model):
         plain.second.weight += 0.5
         plain.second.bias += 0.5
     assert torch.equal(found, plain(X))
+    assert not found.requires_grad  # though the first layer is the model's own
 
 
 def test_evaluate_sees_the_models_current_weights_where_the_path_names_none(model):

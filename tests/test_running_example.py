@@ -85,3 +85,26 @@ def test_adapt_takes_the_rank_and_the_scale_two(model, monkeypatch):
     adapt(model, digits("tilted"), 0, rank=100, epochs=1)
     assert [len(a.A) for a in made] == [64, 100, 10]
     assert [a.scale for a in made] == [2.0] * 3
+
+
+def test_adapt_takes_the_names_to_match(model):
+    W0, W1 = params_of(model), adapt(model, digits("tilted"), 0, epochs=1, match=["fc1.weight", "fc3.*ght"])
+    assert {k for k in W0 if not torch.equal(W0[k], W1[k])} == {"fc1.weight", "fc3.weight"}
+    with pytest.raises(ValueError, match=r"match='conv\*' fits none of the model's parameters"):
+        adapt(model, digits("tilted"), 0, epochs=1, match="conv*")
+
+
+@pytest.mark.parametrize("batch", [64, 300])
+def test_options_reach_the_training_loop(data, model, monkeypatch, batch):
+    seen = []
+
+    def watched(parameters, loss, x, y, **options):
+        seen.append(options)
+        return []
+
+    monkeypatch.setattr(running_example, "descend", watched)
+    pretrain(data, 0, epochs=7, lr=0.5, batch=batch)
+    adapt(model, data, 0, epochs=7, lr=0.5, batch=batch)
+    for options in seen:
+        assert (options["epochs"], options["lr"], options["batch"]) == (7, 0.5, batch)
+    assert len(seen) == 2

@@ -48,18 +48,18 @@ class Walk:
 
     @plots.styled
     def draw(self, t: float) -> Figure:
-        fig, above, meter = plots.card(height=4.5, share=0.48)
+        fig, above, meter = plots.card(height=4.3, share=0.46, title=False)
         self._digits(above, t)
         self._meter(meter, t)
         return fig
 
     def _digits(self, ax, t: float) -> None:
         answers = self.at(t)[2]
-        ax.set(xlim=(0, SHOWN), ylim=(0, 3.35))
+        ax.set(xlim=(0, SHOWN), ylim=(0, 3.62))
         for i, answer in enumerate(answers):
             image = self.lying.x_test[self.which[i]].reshape(8, 8).numpy()
             ink = torch.zeros(8, 8, 4).numpy()
-            ink[..., :3], ink[..., 3] = (0.404, 0.408, 0.49), image  # the start's slate, more or less of it
+            ink[..., :3], ink[..., 3] = (0.5, 0.5, 0.56), image  # seen on white and on dark
             ax.imshow(ink, extent=(i + 0.08, i + 0.92, 2.2, 3.04), interpolation="none")
             right = answer == i
             colour, width = (plots.PUSH, 1.8) if right else (plots.INK, 0.4)

@@ -167,7 +167,7 @@ def row_of(app: Sphinx, docname: str, claim: ledger.Claim, home: str | None) -> 
         [paragraph(*claim.verdict_nodes())],
         [paragraph(claim.measured)],
         [place],
-        [paragraph(nodes.inline("", claim.test, classes=["geo-test"]))],
+        [paragraph(nodes.inline("", claim.test.rpartition("::")[2], classes=["geo-test"]))],
     ]
     return row(cells, [claim.row_id])
 

@@ -1,0 +1,56 @@
+"""Pictures that do not move: a law with its measurements, a dip, a fan of arcs."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+
+from geolessons import plots
+from geolessons.paths import Curve
+
+
+@plots.styled
+def renamed_dip(curve: Curve) -> Figure:
+    """Accuracy on the straight road from a network to itself with renamed neurons."""
+    fig, ax = plots.panel(height=2.4)
+    ax.plot(curve.ts, [share for _, share in curve.values], color=plots.ROAD, ls=plots.STRAIGHT)
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), yticks=[0, 0.5, 1], xlabel="t, from our network to itself, renamed")
+    ax.set_yticklabels(["0", "50 %", "100 %"])
+    ax.set_title("share of upright test digits read")
+    return fig
+
+
+@plots.styled
+def gap_law(roads: dict) -> Figure:
+    """The largest gap between the two roads against ω; dots are layers of our network."""
+    fig, ax = plots.panel(height=3.2)
+    law = np.geomspace(1e-2, 1.5, 40)
+    ax.plot(law, law**2 / 8, color=plots.INK, lw=0.8)
+    for rate in ("0.0003", "0.001", "0.003"):
+        for layer, mark in (("fc1", "o"), ("fc2", "^"), ("fc3", "D")):
+            key = f"gap.{rate}.{layer}"
+            ax.plot(roads[f"{key}.angle"]["each"], roads[key]["each"], mark, ms=4, color=plots.ADAPTED)
+    ax.set(xscale="log", yscale="log", xlim=(1e-2, 1.5), ylim=(1e-5, 0.3), xlabel="angle ω (rad)")
+    ax.set_title("largest gap between the roads, share of ‖W₀‖")
+    plots.label(ax, 0.05, 0.05**2 / 8, "ω²/8", plots.INK, to=(14, -10))
+    plots.label(ax, 0.3, 0.0113, "our layers", plots.ADAPTED, to=(-16, 12))
+    return fig
+
+
+@plots.styled
+def antipode_fan() -> Figure:
+    """Nine great half-circles from a point to the opposite one, all of the same length."""
+    fig = Figure(figsize=(plots.WIDTH, 2.6))
+    ax = fig.add_axes((plots.LEFT, 0.02, plots.SPAN, 0.96))
+    ax.set_axis_off()
+    ax.set(xlim=(-1.7, 1.7), ylim=(-1.1, 1.1), aspect="equal")
+    ax.add_patch(Circle((0, 0), 1, fill=False, lw=0.8, alpha=0.7))
+    along = np.linspace(0, np.pi, 60)
+    for turn in np.linspace(-math.pi / 2, math.pi / 2, 9):
+        ax.plot(-np.cos(along), np.sin(along) * math.sin(turn), color=plots.ROAD, lw=1.5)
+    ax.plot(-1, 0, "o", mfc="none", mec=plots.START, mew=2)
+    ax.plot(1, 0, "o", color=plots.ADAPTED)
+    ax.annotate("W₀", (-1, 0), xytext=(-9, 0), textcoords="offset points", ha="right", va="center")
+    ax.annotate("−W₀", (1, 0), xytext=(9, 0), textcoords="offset points", va="center")
+    return fig

@@ -1,0 +1,117 @@
+"""Studies: intervals, provenance, whole files; and one seed of each shipped result computed anew."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from geolessons.studies import record
+from geolessons.studies.moves import crossing
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "book" / "results"
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12))
+def test_interval_is_students(values: list[float]) -> None:
+    found = record.interval(values)
+    assert found["n"] == len(values)
+    assert found["mean"] == pytest.approx(stats.tmean(values), abs=1e-9)
+    if max(values) - min(values) > 1e-3:
+        low, high = stats.t.interval(0.95, len(values) - 1, stats.tmean(values), stats.sem(values))
+        assert (found["low"], found["high"]) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
+
+
+def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+    import torch
+
+    draws = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
+    covered = sum(i["low"] <= 0 <= i["high"] for i in map(record.interval, draws)) / len(draws)
+    assert covered == pytest.approx(0.95, abs=0.015)
+
+
+def test_interval_of_one_value_is_infinite() -> None:
+    assert record.interval([2.0])["high"] == math.inf
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan]])
+def test_interval_refuses(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="values="):
+        record.interval(values)
+
+
+def test_run_records_where_results_come_from() -> None:
+    result = record.run("toy", lambda seed: {"x": float(seed)}, 3)
+    assert result["values"]["x"]["each"] == [0.0, 1.0, 2.0]
+    assert result["provenance"]["seeds"] == [0, 1, 2]
+    assert result["provenance"]["source"] == record.source_digest()
+    with pytest.raises(ValueError, match="seeds=0"):
+        record.run("toy", lambda seed: {}, 0)
+
+
+def test_a_result_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "toy.json"
+    record.write({"values": {"x": record.interval([1.0, 2.0])}}, path)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        record.write({"values": {"x": object()}}, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["toy.json"]
+    assert record.read(path)["x"]["mean"] == 1.5
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="holds no study's result"):
+        record.read(path)
+
+
+def test_crossing_is_the_first_and_interpolated() -> None:
+    ts = [0.0, 1.0, 2.0, 3.0]
+    assert crossing(ts, [1.0, 1.0, 1.0, 1.0], [0.0, 0.5, 1.5, 0.0]) == pytest.approx(1.5)
+    with pytest.raises(ValueError, match="do not cross"):
+        crossing(ts, [1.0] * 4, [0.0] * 4)
+
+
+@pytest.mark.parametrize("name", ["moves", "moves_mnist", "roads"])
+def test_help_helps_and_errors_teach(name: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", f"geolessons.studies.{name}", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--seeds" in shown.stdout
+    assert "Chapter" in shown.stdout
+
+
+def test_a_study_without_its_data_says_what_is_missing() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "GEOLESSONS_DATA"}
+    command = [sys.executable, "-m", "geolessons.studies.moves_mnist", "--seeds", "1"]
+    failed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert failed.returncode != 0
+    assert "GEOLESSONS_DATA" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("name", ["moves", "roads", "moves_mnist"])
+def test_one_seed_of_each_result_comes_out_again(name: str) -> None:
+    """Three digits: training amplifies the last bits of another processor."""
+    if name == "moves_mnist" and not os.environ.get("GEOLESSONS_DATA"):
+        pytest.skip("GEOLESSONS_DATA is not set: it names the folder with MNIST")
+    result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf8"))
+    assert result["study"] == name
+    assert len(result["provenance"]["seeds"]) >= 5
+    again = importlib.import_module(f"geolessons.studies.{name}").one_seed(1)
+    assert again.keys() == result["values"].keys()
+    tolerance = 5e-3 if name != "moves_mnist" else 2e-2  # MNIST trains in float32
+    for key, value in again.items():
+        assert value == pytest.approx(result["values"][key]["each"][1], rel=tolerance, abs=tolerance), key
