@@ -5,7 +5,7 @@ from __future__ import annotations
 from unittest import mock
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -33,7 +33,7 @@ def meet(one: Bbox, other: Bbox) -> bool:
 
 
 def colours(fig: Figure) -> set[str]:
-    """The colours of all lines, marks, patches and texts that are seen; those of pictures are not counted."""
+    """The colours of all lines, marks and patches that are seen, but not of texts and pictures."""
     found = []
     for ax in fig.axes:
         for line in ax.lines:
@@ -45,5 +45,4 @@ def colours(fig: Figure) -> set[str]:
         for collection in ax.collections:
             found += [*collection.get_facecolor(), *collection.get_edgecolor()]
         found += [text.arrow_patch.get_edgecolor() for text in ax.texts if getattr(text, "arrow_patch", None)]
-    found += [text.get_color() for text, _ in texts(fig)]
     return {to_hex(colour) for colour in found if to_rgba(colour)[3] > 0}

@@ -6,8 +6,7 @@ import ast
 import json
 import math
 import re
-import sys
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from drawn import colours, meet, texts
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-from geolessons import plots, running_example, widgets
+from geolessons import data, page, plots, running_example, widgets
 from geolessons.plots import INK, WIDTH
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -27,23 +26,21 @@ PHONE = 328  # px that a phone leaves for a figure
 # ---------------------------------------------------------------- what the pages show
 
 
-def code(page):
+def code(path):
     """The code cells of a page, parsed, but for those that are meant to fail."""
-    cells = json.loads((BOOK / page).read_text(encoding="utf8"))["cells"]
-    sources = (
-        "".join(cell["source"])
-        for cell in cells
-        if cell["cell_type"] == "code" and "raises-exception" not in cell["metadata"].get("tags", [])
-    )
+    cells = json.loads(path.read_text(encoding="utf8"))["cells"]
+    fails = [cell for cell in cells if "raises-exception" in cell["metadata"].get("tags", [])]
     return [
-        ast.parse("\n".join(line for line in source.split("\n") if line[:1] not in "%!"[: len(line)]))
-        for source in sources
+        ast.parse("".join(cell["source"]))
+        for cell in cells
+        if cell["cell_type"] == "code" and cell not in fails
     ]
 
 
 def calls(tree, name):
+    """All calls of a function, each as text."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return sum(isinstance(node.func, ast.Name) and node.func.id == name for node in nodes)
+    return [ast.dump(n) for n in nodes if isinstance(n.func, ast.Name) and n.func.id == name]
 
 
 def names(tree, kind):
@@ -58,13 +55,43 @@ def names(tree, kind):
     return found
 
 
-PAGES = {path.name: code(path.name) for path in sorted(BOOK.glob("*.ipynb"))}
-SWEEPS = [
-    (page, i) for page, cells in PAGES.items() for i in range(sum(calls(cell, "sweep") for cell in cells))
-]
-STILLS = [
-    (page, i) for page, cells in PAGES.items() for i in range(sum(calls(cell, "show") for cell in cells))
-]
+PAGES = {path.name: code(path) for path in sorted(BOOK.glob("*.ipynb"))}
+
+
+def places(verb):
+    """Page and number of each call; a call that an earlier page has word for word is left out."""
+    found = {}
+    for name, cells in PAGES.items():
+        for i, call in enumerate(call for cell in cells for call in calls(cell, verb)):
+            found.setdefault(call, (name, i))
+    return list(found.values())
+
+
+SWEEPS, STILLS = places("sweep"), places("show")
+
+
+class Card:
+    """A sweep as a page makes it, and its figures, each drawn once."""
+
+    def __init__(self, draw, *, alt="", frames="drawing", labels=None, start=None, **parameters):
+        self.draw, self.figures = draw, {}
+        self.made = widgets.Sweep(
+            draw, alt=alt, frames=frames, labels=labels, start=start, parameters=parameters
+        )
+        self.main, *self.second = self.made._sliders
+        self.states = page.states(self.made._sliders)
+
+    def figure(self, state):
+        key = tuple(text for _, text in state)
+        if key not in self.figures:
+            self.figures[key] = self.draw(**self.made._values(state))
+        return self.figures[key]
+
+    def some(self):
+        """All frames of one slider; of two, the ends of the first, and all of it at the second's start."""
+        ends = self.main.texts[0], self.main.texts[-1]
+        begin = [slider.texts[slider.start] for slider in self.second]
+        return [s for s in self.states if s[0][1] in ends or [text for _, text in s[1:]] == begin]
 
 
 class Shown:
@@ -73,44 +100,33 @@ class Shown:
     def __init__(self):
         self.pages = {}
 
-    def page(self, page):
-        if page not in self.pages:
+    def page(self, name):
+        if name not in self.pages:
             needed, chosen = set(), []
-            for cell in reversed(PAGES[page]):
+            for cell in reversed(PAGES[name]):
                 if calls(cell, "sweep") + calls(cell, "show") or needed & names(cell, ast.Store):
                     chosen.insert(0, cell)
                     needed |= names(cell, ast.Load)
-            self.pages[page] = sweeps, stills = [], []
-
-            def sweep(*args, **options):
-                sweeps.append((widgets.Sweep(*args, **split(options)), args[0]))
-
-            def show(fig, **options):
-                stills.append((fig, options["alt"]))
-
+            self.pages[name] = cards, stills = [], []
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(widgets, "sweep", sweep)
-                patch.setattr(widgets, "show", show)
+                patch.setattr(widgets, "sweep", lambda draw, **options: cards.append(Card(draw, **options)))
+                patch.setattr(widgets, "show", lambda fig, *, alt, **_: stills.append((fig, alt)))
                 patch.chdir(BOOK)
                 space = {}
                 for cell in chosen:
-                    exec(compile(cell, page, "exec"), space)
-        return self.pages[page]
-
-
-def split(options):
-    """The arguments of `sweep` as those of `Sweep`."""
-    own = {name: options.pop(name) for name in ("alt", "frames", "labels", "start") if name in options}
-    return {"alt": "", **own, "parameters": options}
+                    exec(compile(cell, name, "exec"), space)
+        return self.pages[name]
 
 
 def once(function):
-    """Pages train the same networks: train them once."""
+    """The pages train the same networks on the same data: do it once."""
     kept = {}
 
-    def get(data, *args, **options):
-        key = repr((id(data), args, options))
-        return kept.setdefault(key, None) or kept.update({key: function(data, *args, **options)}) or kept[key]
+    def get(given, *args, **options):
+        key = given if isinstance(given, str) else id(given), args, tuple(options.items())
+        if key not in kept:
+            kept[key] = given, function(given, *args, **options)  # `given` is kept, or its id might be reused
+        return kept[key][1]
 
     return get
 
@@ -119,57 +135,36 @@ def once(function):
 def shown():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BOOK))
-        from geolessons.data import digits as module
-
-        digits = module.digits if hasattr(module, "digits") else module
-        patch.setattr("geolessons.data.digits", once(digits))
-        patch.setattr(running_example, "pretrain", once(running_example.pretrain))
-        patch.setattr(running_example, "adapt", once(running_example.adapt))
+        for module, name in ((data, "digits"), (running_example, "pretrain"), (running_example, "adapt")):
+            patch.setattr(module, name, once(getattr(module, name)))
         yield Shown()
-    for name in [name for name in sys.modules if name.split(".")[0] == "cards"]:
-        del sys.modules[name]
 
 
 @pytest.fixture
-def a_sweep(shown, request):
-    page, i = request.param
-    return shown.page(page)[0][i]
+def card(shown, request):
+    name, i = request.param
+    return shown.page(name)[0][i]
 
 
 @pytest.fixture
-def a_still(shown, request):
-    page, i = request.param
-    return shown.page(page)[1][i]
+def still(shown, request):
+    name, i = request.param
+    return shown.page(name)[1][i]
 
 
 def label(given):
     return f"{given[0].removesuffix('.ipynb')}-{given[1]}"
 
 
-each_sweep = pytest.mark.parametrize("a_sweep", SWEEPS, indirect=True, ids=map(label, SWEEPS))
-each_still = pytest.mark.parametrize("a_still", STILLS, indirect=True, ids=map(label, STILLS))
-
-
-def everywhere(card):
-    """All frames of a card, as arguments of its `draw`."""
-    return [
-        dict(zip([s.name for s in card._sliders], values, strict=True))
-        for values in product(*(s.values for s in card._sliders))
-    ]
-
-
-def some(card):
-    """The ends, the start and two stops between, at each stop of the second slider."""
-    main, *second = card._sliders
-    last = len(main.values) - 1
-    chosen = {main.values[i] for i in (0, main.start, last // 3, 2 * last // 3, last)}
-    return [at for at in everywhere(card) if at[main.name] in chosen]
+each_sweep = pytest.mark.parametrize("card", SWEEPS, indirect=True, ids=map(label, SWEEPS))
+each_still = pytest.mark.parametrize("still", STILLS, indirect=True, ids=map(label, STILLS))
 
 
 # ---------------------------------------------------------------- texts
 
 
 def check_texts(fig):
+    """Each text lies in the figure, is ink, covers no other and can be read, on a phone, too."""
     seen = texts(fig)
     assert seen
     for text, box in seen:
@@ -182,48 +177,40 @@ def check_texts(fig):
         assert to_hex(text.get_color()) == INK, f"{words!r} is not ink"
     for (one, box), (other, box2) in combinations(seen, 2):
         assert not meet(box, box2), f"{one.get_text()!r} and {other.get_text()!r} overlap"
-
-
-def check_phone(fig):
-    """In a 328 px column base text is at least 10 px tall, notes 9 px."""
+    # In a 328 px column base text is then at least 10 px tall, notes 9 px.
     assert fig.get_figwidth() == WIDTH
     shrink = PHONE / (WIDTH * 72)
     assert plots.STYLE["font.size"] * shrink >= 10
-    assert min(text.get_fontsize() for text, _ in texts(fig)) * shrink >= 9
+    assert min(text.get_fontsize() for text, _ in seen) * shrink >= 9
 
 
 @each_sweep
-def test_no_text_of_a_card_is_cut_covered_small_or_coloured(a_sweep):
-    card, draw = a_sweep
-    for at in some(card):
-        fig = draw(**at)
+def test_no_text_of_a_card_is_cut_covered_small_or_coloured(card):
+    for state in card.some():
         try:
-            check_texts(fig)
-            check_phone(fig)
+            check_texts(card.figure(state))
         except AssertionError as error:
-            raise AssertionError(f"at {at}: {error}") from None
+            raise AssertionError(f"at {' and '.join(text for _, text in state)}: {error}") from None
 
 
 @each_still
-def test_no_text_of_a_still_is_cut_covered_small_or_coloured(a_still):
-    check_texts(a_still[0])
-    check_phone(a_still[0])
+def test_no_text_of_a_still_is_cut_covered_small_or_coloured(still):
+    check_texts(still[0])
 
 
 # ---------------------------------------------------------------- colours
 
 
 @each_sweep
-def test_a_card_has_at_most_four_hues_and_all_are_of_the_palette(a_sweep):
-    card, draw = a_sweep
-    hues = set().union(*(colours(draw(**at)) for at in some(card))) - {INK}
+def test_a_card_has_at_most_four_hues_and_all_are_of_the_palette(card):
+    hues = set().union(*(colours(card.figure(state)) for state in card.some())) - {INK}
     assert hues <= PALETTE
     assert len(hues) <= 4
 
 
 @each_still
-def test_a_still_has_at_most_four_hues_and_all_are_of_the_palette(a_still):
-    hues = colours(a_still[0]) - {INK}
+def test_a_still_has_at_most_four_hues_and_all_are_of_the_palette(still):
+    hues = colours(still[0]) - {INK}
     assert hues <= PALETTE
     assert len(hues) <= 4
 
@@ -232,86 +219,75 @@ def test_a_still_has_at_most_four_hues_and_all_are_of_the_palette(a_still):
 
 
 @each_sweep
-def test_axes_stay_and_pyplot_keeps_no_figure(a_sweep):
-    card, draw = a_sweep
-    seen = set()
-    for at in everywhere(card):
-        fig = draw(**at)
-        boxes = (ax.get_position().bounds for ax in fig.axes)
-        seen.add(
-            tuple((*ax.get_xlim(), *ax.get_ylim(), *box) for ax, box in zip(fig.axes, boxes, strict=True))
-        )
+def test_axes_stay_and_pyplot_keeps_no_figure(card):
+    seen = {
+        tuple((ax.get_xlim(), ax.get_ylim(), ax.get_position().bounds) for ax in card.figure(state).axes)
+        for state in card.states
+    }
     assert len(seen) == 1
     assert plt.get_fignums() == []
 
 
-def meters(fig):
-    """The axes under the map, whose x axis is the main slider's: their lines of colour are the story."""
-    lowest = min(fig.axes, key=lambda ax: ax.get_position().y0)
-    return [ax for ax in fig.axes if ax.axison and ax.get_xlim() == lowest.get_xlim()]
+@each_sweep
+def test_curves_are_drawn_up_to_the_sliders_value_and_reach_it(card):
+    for state in card.states:
+        (t, text), fig = state[0], card.figure(state)
+        lowest = min(fig.axes, key=lambda ax: ax.get_position().y0)
+        for ax in fig.axes:
+            if not ax.axison or ax.get_xlim() != lowest.get_xlim():
+                continue  # the map shows all of the road
+            ends = []
+            for line in ax.lines:
+                if to_hex(line.get_color()) == INK:
+                    assert line.get_linewidth() <= 0.8, "what runs ahead is a ghost, thin ink"
+                else:
+                    ends.append(float(np.max(line.get_xdata())))
+            assert max(ends) == pytest.approx(t), f"at {text}"
 
 
 @each_sweep
-def test_curves_are_drawn_up_to_the_sliders_value_and_reach_it(a_sweep):
-    card, draw = a_sweep
-    name = card._sliders[0].name
-    for at in everywhere(card):
-        t, fig = at[name], draw(**at)
-        for ax in meters(fig):
-            lines = [line for line in ax.lines if to_hex(line.get_color()) != INK]
-            ends = [float(np.max(line.get_xdata())) for line in lines if len(line.get_xdata())]
-            assert max(ends) == pytest.approx(t), f"at {at}"
-        for ax in meters(fig):
-            ghosts = [line for line in ax.lines if to_hex(line.get_color()) == INK]
-            assert all(line.get_linewidth() <= 0.8 for line in ghosts), "what runs ahead is thin ink"
-
-
-@each_sweep
-def test_the_slider_lies_on_the_meter(a_sweep):
-    card, _ = a_sweep
-    left, right, _ = card._first.track
-    assert (left, right) == pytest.approx((0.12, 0.97), abs=1e-3)
+def test_the_slider_lies_on_the_meter(card):
+    track = page.track(card.figure(card.made._start), card.main)
+    assert (track.left, track.right) == pytest.approx((0.12, 0.97), abs=1e-3)
 
 
 # ---------------------------------------------------------------- words
 
 
-NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+def numbers(sentence):
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?", sentence)]
+
+
+def holds(sentence, value):
+    return any(math.isclose(value, number, abs_tol=1e-12) for number in numbers(sentence))
 
 
 @each_sweep
-def test_the_sentence_of_each_frame_has_its_value_and_what_was_measured(a_sweep):
-    card, _ = a_sweep
-    said = {}
-    for at in everywhere(card):
-        state = tuple(slider.find(at[slider.name]) for slider in card._sliders)
-        sentence = card._caption(state)
+def test_the_sentence_of_each_frame_has_its_value_and_what_was_measured(card):
+    sentences = {state: card.made._caption(state) for state in card.states}
+    for state, sentence in sentences.items():
         assert sentence[0].isupper(), sentence
         assert sentence.endswith("."), sentence
-        assert sentence not in said.values(), f"the sentence at {at} is said elsewhere, too: {sentence}"
-        said[tuple(at.values())] = sentence
-        numbers = [float(number) for number in NUMBER.findall(sentence)]
-        given = [value for value in at.values() if isinstance(value, int | float)]
+        given = [value for value, _ in state if isinstance(value, int | float)]
         for value in given:
-            assert any(math.isclose(value, number) for number in numbers), f"{value} is not in: {sentence}"
-        assert len(numbers) > len(given), f"no measured number in: {sentence}"
+            assert holds(sentence, value), f"{value} is not in: {sentence}"
+        assert len(numbers(sentence)) > len(given), f"no measured number in: {sentence}"
+    assert len(set(sentences.values())) == len(sentences), "no sentence is said of two frames"
 
 
 @each_sweep
-def test_the_sentence_has_the_value_between_two_stops_too(a_sweep):
-    card, _ = a_sweep
-    main = card._sliders[0]
-    if not main.straight:
-        pytest.skip("a kernel's slider has the stops alone")
-    value = main.values[0] + 0.37 * (main.values[1] - main.values[0]) // 0.01 / 100
-    value = round(main.values[0] + 0.01, 2)
-    sentence = card._caption((main.find(value), *card._start[1:]))
-    assert any(math.isclose(value, float(number)) for number in NUMBER.findall(sentence)), sentence
+def test_the_sentence_has_a_value_between_two_stops_too(card):
+    if not card.main.straight:
+        pytest.skip("the slider has its stops alone")
+    low, high = card.main.values[:2]
+    value = round(low + 0.37 * (high - low), 2)
+    sentence = card.made._caption((card.main.find(value), *card.made._start[1:]))
+    assert holds(sentence, value), f"{value} is not in: {sentence}"
 
 
 @each_still
-def test_the_sentence_of_a_still(a_still):
-    _, alt = a_still
+def test_the_sentence_of_a_still(still):
+    _, alt = still
     assert alt[0].isupper()
     assert alt.endswith(".")
     assert len(alt.split()) >= 8
@@ -320,8 +296,8 @@ def test_the_sentence_of_a_still(a_still):
 # ---------------------------------------------------------------- how much
 
 
-@pytest.mark.parametrize("page", sorted({page for page, _ in SWEEPS}))
-def test_a_card_has_at_most_90_frames_and_a_page_180(shown, page):
-    frames = [len(everywhere(card)) for card, _ in shown.page(page)[0]]
-    assert max(frames) <= 90
-    assert sum(frames) <= 180
+@pytest.mark.parametrize("name", sorted({name for name, _ in SWEEPS}))
+def test_a_card_has_at_most_90_frames_and_a_page_180(shown, name):
+    counts = [len(card.states) for card in shown.page(name)[0]]
+    assert max(counts) <= 90
+    assert sum(counts) <= 180

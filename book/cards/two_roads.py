@@ -28,7 +28,7 @@ def chord_length(t: float, angle: float) -> float:
 def alt(t: float, angle: float) -> str:
     """The caption of a frame."""
     return (
-        f"Angle {angle}°, t = {t:.1f}: the straight road is at length {_digits(chord_length(t, angle))}, "
+        f"Angle {angle}°, t = {t:.2f}: the straight road is at length {_digits(chord_length(t, angle))}, "
         "the round one at 1."
     )
 
