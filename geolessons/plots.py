@@ -15,6 +15,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from geolessons.frames import INK
+
 __all__ = [
     "ADAPTED",
     "CONTROL",
@@ -31,7 +33,6 @@ __all__ = [
     "styled",
 ]
 
-INK = "#010203"
 START = "#67687d"  # W0, the old task: open circle, dotted line
 ADAPTED = "#e97034"  # adapted weights, the new task: filled circle, solid line
 ROAD = "#116afd"  # a path and its t: arc solid, straight line dashed

@@ -526,9 +526,9 @@ def test_nothing_leaks_over_50_frames():
         assert len(plt.get_fignums()) == 1
         return fig
 
-    sweep(counted, t=range(50), alt="x").html()
+    sweep(counted, t=range(200), alt="x").html()
     gc.collect()
-    assert len(alive) == 50
+    assert len(alive) == 200
     assert sum(ref() is not None for ref in alive) == 0
 
 

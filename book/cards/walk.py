@@ -78,8 +78,9 @@ class Walk:
         for letter, power in (("A", 1.0), ("B", 5.0), ("C", 0.2)):
             xs = [(i / 60) ** 2 for i in range(61)]
             ax.plot(xs, [0.1 + 0.87 * x**power for x in xs], color=plots.INK, lw=0.8, alpha=0.28)
-            at = {"A": 0.3, "B": 0.6, "C": 0.1}[letter]
-            ax.text(at, 0.1 + 0.87 * at**power + 0.05, letter, size=9, alpha=0.6, ha="right")
+            at = {"A": 0.3, "B": 0.4, "C": 0.1}[letter]
+            up = 0.12 if letter == "B" else 0.05
+            ax.text(at, 0.1 + 0.87 * at**power + up, letter, size=9, alpha=0.6, ha="right")
         ax.axvspan(1, 1.5, color=plots.INK, alpha=0.06, lw=0)
         ax.text(1.25, 1.03, "beyond training", size=9, ha="center", va="bottom")
         walked = [x for x in ts if x < t - 1e-9] + [t]

@@ -203,9 +203,7 @@ def test_the_straight_road_has_no_jumps(measured) -> None:
     )
 
 
-@pytest.mark.claim(
-    "G16", paper="mergekit", source="mergekit, slerp", expected="at most 1.25e-4 of ‖W0‖"
-)
+@pytest.mark.claim("G16", paper="mergekit", source="mergekit, slerp", expected="at most 1.25e-4 of ‖W0‖")
 def test_a_tool_may_go_straight_below_its_threshold(measured) -> None:
     """Below cos ω = 0.9995, where mergekit goes straight, nothing that matters is lost."""
     omega = math.acos(0.9995)
