@@ -517,7 +517,7 @@ def test_draw_that_returns_no_figure(answer, message):
 # ---------------------------------------------------------------- nothing is left behind
 
 
-def test_nothing_leaks_over_50_frames():
+def test_nothing_leaks_over_200_frames():
     alive = []
 
     def counted(t):
