@@ -45,8 +45,8 @@ class Hills:
         (l0, a0, *_), (l1, a1, *_) = (self.at(t, pair, road) for road in ROADS)
         where = f"{pair[0].upper() + pair[1:]}, t = {t:.2f}"
         return (
-            f"{where}: the straight road has loss {l0:.2f} and reads {a0:.0%}, "
-            f"the round one {l1:.2f} and {a1:.0%}."
+            f"{where}: the straight road has loss {l0:.2f} and reads {100 * a0:.0f} %, "
+            f"the round one {l1:.2f} and {100 * a1:.0f} %."
         )
 
     @plots.styled

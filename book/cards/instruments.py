@@ -8,7 +8,7 @@ from torch import Tensor
 
 from geolessons import angle, plots
 
-TRUE = [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
+TRUE = [1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6]  # ever smaller, as the slider goes
 FLOOR = 1e-8  # where the drawing puts a reading of 0, and errors too small to draw
 
 
@@ -94,19 +94,19 @@ class Instruments:
             place = math.log10(max(value, FLOOR))
             above.axhline(y, color=plots.INK, lw=0.6, alpha=0.25)
             above.plot(max(place, -6.12), y, self.marks[i], color=self.colours[i], ms=7, clip_on=False)
-            left = true > -3.5
+            left = true < -3.5
             words = f"{self.names[i]}: {value:.1e}"
             side = {"ha": "left", "x": 0.0} if left else {"ha": "right", "x": 1.0}
             above.text(y=y + 0.12, s=words, size=9, transform=_along(above), va="bottom", **side)
-        walked = [w for w in TRUE if w <= omega * (1 + 1e-9)]
+        walked = [w for w in TRUE if w >= omega * (1 - 1e-9)]
         for i, (mark, colour) in enumerate(zip(self.marks, self.colours, strict=True)):
             errors = [max(abs(self.read(w)[i] - w) / w, FLOOR) for w in walked]
             meter.plot(walked, errors, color=colour, marker=mark, ms=4, lw=1.5)
         meter.set(xscale="log", yscale="log", xlim=(TRUE[0], TRUE[-1]), ylim=(FLOOR, 1e3))
         meter.set_yticks([1e-8, 1e-4, 1, 1e3])
         meter.set_yticklabels(["10⁻⁸", "10⁻⁴", "1", "10³"])
-        meter.set_xticks([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
-        meter.set_xticklabels(["10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "0.1"])
+        meter.set_xticks([1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
+        meter.set_xticklabels(["0.1", "10⁻²", "10⁻³", "10⁻⁴", "10⁻⁵", "10⁻⁶"])
         meter.minorticks_off()
         meter.axhline(1, color=plots.INK, lw=0.6, alpha=0.4)
         meter.axvline(omega, color=plots.INK, lw=0.6, alpha=0.4)

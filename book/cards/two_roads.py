@@ -81,7 +81,7 @@ def _meter(ax, t: float, angle: float) -> None:
     if angle == 90:
         for letter, low in (("A", 0.50), ("B", 0.71), ("C", 0.98)):
             ax.plot(ts, 1 - 4 * (1 - low) * ts * (1 - ts), color=plots.INK, lw=0.8, alpha=0.28)
-            ax.text(0.5, low - 0.035, letter, size=9, alpha=0.6, ha="center", va="top")
+            ax.text(0.62, 1 - 0.9424 * (1 - low) - 0.035, letter, size=9, alpha=0.6, ha="center", va="top")
     walked = np.append(ts[ts < t - 1e-9], t)
     ax.plot(walked, np.ones_like(walked), color=plots.ROAD)
     ax.plot(walked, [chord_length(s, angle) for s in walked], color=plots.ROAD, ls=plots.STRAIGHT)

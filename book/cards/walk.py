@@ -42,8 +42,8 @@ class Walk:
         new, old, answers = self.at(t)
         right = sum(a == d for d, a in enumerate(answers))
         return (
-            f"At t = {t:.2f} the network reads {new:.0%} of the lying and {old:.0%} of the upright digits; "
-            f"{right} of the eight shown are right."
+            f"At t = {t:.2f} the network reads {100 * new:.0f} % of the lying and {100 * old:.0f} % of the "
+            f"upright digits; {right} of the eight shown are right."
         )
 
     @plots.styled
@@ -71,7 +71,7 @@ class Walk:
             ax.imshow(neuron, extent=(i + 0.08, i + 0.92, 0.1, 0.94), **grey)
         ax.set_aspect("auto")
         ax.text(0.04, 3.2, "lying digits, and what the network reads", fontweight="bold", va="bottom")
-        ax.text(0.04, 1.1, "eight of its 128 first neurons", fontweight="bold", va="bottom")
+        ax.text(0.04, 1.1, "eight of the 128 first-layer neurons", fontweight="bold", va="bottom")
 
     def _meter(self, ax, t: float) -> None:
         ts = [round(i * STEP, 6) for i in range(round(1.5 / STEP) + 1)]
@@ -89,10 +89,10 @@ class Walk:
         ax.plot(walked, new, color=plots.ADAPTED)
         ax.plot([t], [old[-1]], "o", mfc="none", mec=plots.START, mew=2, clip_on=False, zorder=5)
         ax.plot([t], [new[-1]], "o", color=plots.ADAPTED, clip_on=False, zorder=5)
-        side = (9, "left") if t < 1.2 else (-9, "right")
+        side = (9, "left", 0) if t < 1.2 else (-9, "right", -10)  # below the falling curves
         close = abs(new[-1] - old[-1]) < 0.12
         for value, word, up in ((old[-1], "upright", 1), (new[-1], "lying", -1)):
-            shift = 7 * up * (1 if old[-1] >= new[-1] else -1) if close else 0
+            shift = 7 * up * (1 if old[-1] >= new[-1] else -1) if close else side[2]
             place = {"xytext": (side[0], shift), "textcoords": "offset points", "ha": side[1], "va": "center"}
             ax.annotate(word, (t, value), size=9, **place)
         ax.axvline(t, color=plots.INK, lw=0.6, alpha=0.4)

@@ -52,8 +52,13 @@ def one_seed(seed: int) -> dict[str, float]:
     def answers(run: object) -> Tensor:
         return torch.softmax(run(lying.x_test), 1)  # type: ignore[operator]
 
-    mixed = sum(evaluate(road, model, answers, [0.0, 1.0]).values) / 2
-    found["answers averaged"] = accuracy(mixed, lying.y_test)
+    start, end = evaluate(road, model, answers, [0.0, 1.0]).values
+    mixes = (0.25, 0.5, 0.6, 0.75)
+    weights = _read(road, model, lying.x_test, lying.y_test, mixes)
+    for t, mixed_weights in zip(mixes, weights, strict=True):
+        mixed_answers = accuracy((1 - t) * start + t * end, lying.y_test)
+        found[f"answers mixed.{t:g}"], found[f"weights mixed.{t:g}"] = mixed_answers, mixed_weights
+        found[f"mixed difference.{t:g}"] = mixed_answers - mixed_weights
     return found | _elsewhere(model, W0, seed)
 
 

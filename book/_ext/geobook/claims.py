@@ -201,9 +201,10 @@ def fill_summary(app: Sphinx, docname: str, node: Deferred) -> list[nodes.Node]:
     claims = ledger.load(app)
     if not claims:
         return [paragraph("The ledger is empty.")]
+    theirs = [claim for claim in claims.values() if claim.paper != "ours"]
     counts = nodes.bullet_list(classes=["geo-counts"])
     for verdict, (sign, words) in ledger.SIGNS.items():
-        number = sum(claim.verdict == verdict for claim in claims.values())
+        number = sum(claim.verdict == verdict for claim in theirs)
         counted = nodes.inline("", str(number), classes=["geo-count"])
         counts += nodes.list_item("", paragraph(counted, f" {sign} {words}"))
     chosen = nodes.bullet_list(classes=["geo-chosen"])
@@ -213,7 +214,8 @@ def fill_summary(app: Sphinx, docname: str, node: Deferred) -> list[nodes.Node]:
         sentence = link(app, docname, home, claim.claim, claim.box_id) if home else nodes.Text(claim.claim)
         line = paragraph(*claim.verdict_nodes(), ". ", claim.measured, classes=["geo-outcome"])
         chosen += nodes.list_item("", paragraph(sentence), line)
-    return [counts, chosen] if chosen.children else [counts]
+    own = paragraph(f"Claims of papers. Beside them stand {len(claims) - len(theirs)} statements of our own.")
+    return [counts, own, chosen] if chosen.children else [counts, own]
 
 
 def setup(app: Sphinx) -> None:

@@ -36,7 +36,7 @@ def fill_predictions(app: Sphinx, docname: str, node: Deferred) -> list[nodes.No
     app.env.get_domain("math").data["has_equations"][docname] = True
     entries: list[nodes.Node] = []
     for name in walk(app.env.toctree_includes, app.config.root_doc):
-        if name in pages(app.env) and pages(app.env)[name].predictions:
+        if name != app.config.root_doc and name in pages(app.env) and pages(app.env)[name].predictions:
             entries += entries_of(app, docname, name)
     return entries or [paragraph("No page asks for a prediction yet.")]
 
@@ -64,7 +64,11 @@ def entry(
     """Question, answer and a link to the page."""
     body: list[nodes.Node] = [nodes.container("", *without_title(question), classes=["geo-question"])]
     if answer is not None:
-        body += [paragraph(nodes.strong("", "What you saw")), *without_title(answer)]
+        body += [
+            nodes.raw("", "<details><summary>What you saw</summary>", format="html"),
+            *without_title(answer),
+            nodes.raw("", "</details>", format="html"),
+        ]
     moved = resolved(app, origin, docname, body)
     head = paragraph(link(app, origin, docname, title_of(app, docname)), classes=["geo-from"])
     return nodes.container("", head, *moved, classes=["geo-prediction-entry"])
