@@ -1,12 +1,12 @@
 """The geometry of neural-network parameter space.
 
 A fine-tuned network is a point that moved; a method is a rule for how it may move.
-The core (`trees`, `sphere`, `paths`, `landscape`, `adapters`) needs torch alone.  The teaching kit
+The core (`trees`, `sphere`, `paths`, `fields`, `landscape`, `adapters`) needs torch alone.  The teaching kit
 (`data`, `models`, `training`, `alignment`, `plots`, `widgets`, `studies`) is imported module by module,
 so that `import geolessons` stays light.
 """
 
-from geolessons import landscape, paths, sphere, trees
+from geolessons import fields, landscape, paths, sphere, trees
 from geolessons.paths import Line, Slerp, evaluate
 from geolessons.sphere import angle, slerp
 from geolessons.trees import Params, params_of
@@ -17,6 +17,7 @@ __all__ = [
     "Slerp",
     "angle",
     "evaluate",
+    "fields",
     "landscape",
     "params_of",
     "paths",

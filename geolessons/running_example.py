@@ -6,6 +6,7 @@ then teaches it digits that lie (a quarter turn) or are tilted (30°).
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from geolessons.models.mlp import mlp
 from geolessons.training import descend
 from geolessons.trees import Params, params_of
 
-__all__ = ["SIZES", "adapt", "pretrain"]
+__all__ = ["SIZES", "adapt", "finetune", "pretrain"]
 
 SIZES = (64, 128, 128, 10)
 
@@ -99,3 +100,24 @@ def adapt(
     descend(trainable, loss, data.x_train, data.y_train, generator=generator, **options)
     with torch.no_grad():
         return effective_weights(W0, adapters)
+
+
+def finetune(model: nn.Module, data: Split, seed: int, *, epochs: int = 40, lr: float = 1e-3) -> Params:
+    """The point that full fine-tuning reaches from the model: every number moves; the model is not touched.
+
+    Args:
+        model: E.g. from `pretrain`.
+        data: The new task.
+        seed: Draws the batches.
+        epochs: Passes over the training digits.
+        lr: Adam's learning rate.
+    """
+    moved = copy.deepcopy(model).requires_grad_(True)
+
+    def loss(xb: Tensor, yb: Tensor) -> Tensor:
+        return cross_entropy(moved(xb), yb)
+
+    generator = torch.Generator().manual_seed(seed)
+    options: dict[str, Any] = {"epochs": epochs, "lr": lr, "label": "fine-tuning"}
+    descend(moved.parameters(), loss, data.x_train, data.y_train, generator=generator, **options)
+    return params_of(moved)

@@ -241,8 +241,10 @@ def test_curves_are_drawn_up_to_the_sliders_value_and_reach_it(card):
                 if to_hex(line.get_color()) == INK:
                     assert line.get_linewidth() <= 0.8, "what runs ahead is a ghost, thin ink"
                 else:
-                    ends.append(float(np.max(line.get_xdata())))
-            assert max(ends) == pytest.approx(t), f"at {text}"
+                    along = np.min if ax.xaxis_inverted() else np.max
+                    ends.append(float(along(line.get_xdata())))
+            last = min(ends) if ax.xaxis_inverted() else max(ends)
+            assert last == pytest.approx(t), f"at {text}"
 
 
 @each_sweep

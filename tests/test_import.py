@@ -62,6 +62,6 @@ def test_all_names_exist_and_docstring_examples_are_true(name):
 def test_the_core_has_examples():
     tried = sum(
         doctest.testmod(importlib.import_module(f"geolessons.{name}")).attempted
-        for name in ("trees", "arcs", "sphere", "paths", "adapters")
+        for name in ("trees", "arcs", "sphere", "paths", "fields", "adapters")
     )
-    assert tried >= 7
+    assert tried >= 11

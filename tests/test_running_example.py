@@ -8,7 +8,7 @@ from geolessons.adapters import LoRA
 from geolessons.data import digits
 from geolessons.metrics import accuracy
 from geolessons.models import mlp
-from geolessons.running_example import SIZES, adapt, pretrain
+from geolessons.running_example import SIZES, adapt, finetune, pretrain
 from geolessons.trees import params_of
 
 
@@ -108,3 +108,12 @@ def test_options_reach_the_training_loop(data, model, monkeypatch, batch):
     for options in seen:
         assert (options["epochs"], options["lr"], options["batch"]) == (7, 0.5, batch)
     assert len(seen) == 2
+
+
+def test_finetune_moves_every_number_and_leaves_the_model_alone(data, model):
+    W0, grads = params_of(model), [p.requires_grad for p in model.parameters()]
+    first, again = (finetune(model, digits("lying"), 0, epochs=2) for _ in range(2))
+    assert all(torch.equal(first[k], again[k]) for k in W0)
+    assert all(torch.equal(W0[k], W) for k, W in params_of(model).items())
+    assert [p.requires_grad for p in model.parameters()] == grads
+    assert all(float((first[k] != W0[k]).double().mean()) > 0.5 for k in W0)

@@ -108,6 +108,7 @@ class Instruments:
         meter.set_xticks([1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
         meter.set_xticklabels(["0.1", "10⁻²", "10⁻³", "10⁻⁴", "10⁻⁵", "10⁻⁶"])
         meter.minorticks_off()
+        meter.get_xticklabels()[-1].set_horizontalalignment("right")
         meter.axhline(1, color=plots.INK, lw=0.6, alpha=0.4)
         meter.axvline(omega, color=plots.INK, lw=0.6, alpha=0.4)
         meter.set_title("relative error")

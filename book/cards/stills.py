@@ -54,3 +54,27 @@ def antipode_fan() -> Figure:
     ax.annotate("W₀", (-1, 0), xytext=(-9, 0), textcoords="offset points", ha="right", va="center")
     ax.annotate("−W₀", (1, 0), xytext=(9, 0), textcoords="offset points", va="center")
     return fig
+
+
+@plots.styled
+def orders(errors: dict[str, dict[int, float]]) -> Figure:
+    """Error at the end against the number of steps: one line a method, each with its slope."""
+    fig, ax = plots.panel(height=3.0)
+    looks = {
+        "euler": ("Euler", plots.ROAD, "o"),
+        "midpoint": ("midpoint", plots.PUSH, "^"),
+        "rk4": ("RK4", plots.ADAPTED, "D"),
+    }
+    for method, found in errors.items():
+        name, colour, mark = looks[method]
+        ax.plot(list(found), list(found.values()), color=colour, marker=mark, ms=4)
+        last = list(found)[-2]
+        plots.label(ax, last, found[last], name, colour, to=(-14, -14))
+    ax.set(xscale="log", yscale="log", xlim=(1, 40), ylim=(1e-8, 10), xlabel="number of steps K")
+    ax.set_xticks([1, 2, 4, 8, 16, 32])
+    ax.set_xticklabels(["1", "2", "4", "8", "16", "32"])
+    ax.set_yticks([1e-8, 1e-6, 1e-4, 1e-2, 1])
+    ax.set_yticklabels(["10⁻⁸", "10⁻⁶", "10⁻⁴", "10⁻²", "1"])
+    ax.minorticks_off()
+    ax.set_title("distance from the true end")
+    return fig
