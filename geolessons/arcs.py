@@ -14,7 +14,7 @@ from geolessons.angles import measure, sinc
 from geolessons.scopes import Scope, antipodal_problem, by_row, refuse, rows_of, vectors, zero_problem
 from geolessons.trees import Params, any_true, wide
 
-__all__ = ["Arc", "NormMode", "arcs_between", "check_t", "coefficients"]
+__all__ = ["Arc", "NormMode", "arcs_between", "check_t", "coefficients", "mixture"]
 
 NormMode = Literal["raw", "direction_linear", "direction_geometric"]
 
@@ -41,6 +41,37 @@ def coefficients(omega: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
     return (1 - t) * (sinc((1 - t) * omega) / whole), t * (sinc(t * omega) / whole)
 
 
+def mixture(
+    omega: Tensor, n0: Tensor, n1: Tensor, norm_mode: NormMode, t: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """How much of each end is in W(t) = a·W0 + b·W1: the coefficients, with the prescribed length.
+
+    Args:
+        omega: Angles in radians.
+        n0: Lengths of W0, or 1 where nothing is to be prescribed (`raw`).
+        n1: Lengths of W1, likewise.
+        norm_mode: `"raw"`, `"direction_linear"` or `"direction_geometric"`.
+        t: How far along.
+
+    Returns:
+        (a, b), each of omega's shape.
+    """
+    t = _wide(t)
+    f, g = coefficients(omega, t)
+    ratio = n1 / n0  # exactly 1 for equal lengths, and then so are both factors
+    if norm_mode == "direction_geometric":
+        return f * ratio**t, g * ratio ** (t - 1)
+    return f * ((1 - t) + t * ratio), g * ((1 - t) / ratio + t)
+
+
+def _length(n0: Tensor, n1: Tensor, norm_mode: NormMode, t: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Prescribed length at t and its derivative; in `raw` mode n0 and n1 are 1 and so is it."""
+    if norm_mode == "direction_geometric":
+        length = n0 ** (1 - t) * n1**t
+        return length, length * torch.log(n1 / n0)
+    return (1 - t) * n0 + t * n1, n1 - n0
+
+
 @dataclass(frozen=True)
 class Arc:
     """SLERP of one tensor, ready to be evaluated: the angle is measured once, not at each t.
@@ -59,10 +90,7 @@ class Arc:
 
     def at(self, t: float | Tensor) -> Tensor:
         """W(t), in the dtype of W0."""
-        t = _wide(t)
-        f, g = coefficients(self.omega, t)
-        length, _ = self._length(t)
-        return self._combine(f * (length / self.n0), g * (length / self.n1))
+        return self._combine(*mixture(self.omega, self.n0, self.n1, self.norm_mode, t))
 
     def velocity(self, t: float | Tensor) -> Tensor:
         """dW/dt at t, in the dtype of W0."""
@@ -70,17 +98,10 @@ class Arc:
         f, g = coefficients(self.omega, t)
         whole = sinc(self.omega)
         df, dg = -torch.cos((1 - t) * self.omega) / whole, torch.cos(t * self.omega) / whole
-        length, rate = self._length(t)
+        length, rate = _length(self.n0, self.n1, self.norm_mode, t)
         a = (df * length + f * rate) / self.n0
         b = (dg * length + g * rate) / self.n1
         return self._combine(a, b)
-
-    def _length(self, t: float | Tensor) -> tuple[Tensor, Tensor]:
-        """Prescribed length at t and its derivative; in `raw` mode n0 and n1 are 1 and so is it."""
-        if self.norm_mode == "direction_geometric":
-            length = self.n0 ** (1 - t) * self.n1**t
-            return length, length * torch.log(self.n1 / self.n0)
-        return (1 - t) * self.n0 + t * self.n1, self.n1 - self.n0
 
     def _combine(self, a: Tensor, b: Tensor) -> Tensor:
         # half precision is summed in float32 and rounded once

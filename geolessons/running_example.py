@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from geolessons.adapters import LoRA, effective_weights
+from geolessons.adapters import LoRA, adapted
 from geolessons.data.digits import Split
 from geolessons.models.mlp import mlp
 from geolessons.training import descend
@@ -93,13 +93,13 @@ def adapt(
     }
 
     def loss(xb: Tensor, yb: Tensor) -> Tensor:
-        return cross_entropy(functional_call(model, effective_weights(W0, adapters), (xb,)), yb)
+        return cross_entropy(functional_call(model, adapted(W0, adapters), (xb,)), yb)
 
     trainable = [p for adapter in adapters.values() for p in adapter.parameters()]
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch, "label": "LoRA"}
     descend(trainable, loss, data.x_train, data.y_train, generator=generator, **options)
     with torch.no_grad():
-        return effective_weights(W0, adapters)
+        return adapted(W0, adapters)
 
 
 def finetune(model: nn.Module, data: Split, seed: int, *, epochs: int = 40, lr: float = 1e-3) -> Params:

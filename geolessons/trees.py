@@ -175,8 +175,8 @@ def blocks(rows: int, columns: int) -> Iterator[slice]:
 
 
 def any_true(condition: Tensor) -> bool:
-    """Whether any entry is true; False where values cannot be looked at (torch.compile, vmap)."""
-    if torch.compiler.is_compiling():
+    """Whether any entry is true; False where values cannot be looked at (torch.compile, vmap, meta)."""
+    if torch.compiler.is_compiling() or condition.is_meta:
         return False
     try:
         return bool(condition.any())

@@ -1,79 +1,368 @@
-"""LoRA: shapes, start, scale, gradients, refusals."""
+"""Adapters: one table of cases, the identities that all keep, and what each one is."""
 
+import copy
 import math
 
 import pytest
 import torch
+from cases import CASES, DOUBLE, GEODESIC, SHAPE, drawn, frozen, moved, of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
 
-from geolessons.adapters import LoRA, effective_weights
+from geolessons import geodesics
+from geolessons.adapters import Adapter, LoRA, Rows, adapted
+from geolessons.geodesics import GeodesicLoRA, RampedLoRA, set_t
+from geolessons.sphere import angle, slerp
+
+every = pytest.mark.parametrize("make", CASES.values(), ids=CASES)
 
 
-def test_starts_at_w0_with_a_drawn_from_the_generator():
-    before = torch.get_rng_state()
-    adapter = LoRA((5, 7), 3, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    again = LoRA((5, 7), 3, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(adapter.A, again.A)
-    assert adapter.A.shape == (3, 7)
-    assert adapter.B.shape == (5, 3)
-    assert not adapter.B.any()
-    assert adapter.A.dtype == adapter.B.dtype == torch.float64
-    W0 = torch.randn(5, 7, dtype=torch.float64)
+@every
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_is_f_linear_with_the_weight(make, bias):
+    adapter, W0 = moved(make(SHAPE, drawn(0))).eval(), frozen()
+    b = frozen((12,), 2) if bias else None
+    for batch in ((), (4,), (2, 3), (0,), (2, 0)):
+        x = frozen((*batch, 5), 3)
+        torch.testing.assert_close(adapter.linear(x, W0, b), F.linear(x, adapter.weight(W0), b))
+
+
+@settings(deadline=None, max_examples=15, derandomize=True)
+@given(d=st.integers(3, 9), k=st.integers(1, 9), seed=st.integers(0, 999), size=st.floats(0, 3))
+@every
+def test_linear_agrees_at_any_shape_and_size(make, d, k, seed, size):
+    adapter, W0 = moved(make((d, k), drawn(seed)), seed, size).eval(), frozen((d, k), seed + 1)
+    x = frozen((2, k), seed + 2)
+    torch.testing.assert_close(
+        adapter.linear(x, W0, None), F.linear(x, adapter.weight(W0)), rtol=1e-9, atol=1e-9
+    )
+
+
+@every
+def test_a_fresh_adapter_is_the_identity(make):
+    W0 = frozen()
+    adapter = make(SHAPE, drawn(0))
     assert torch.equal(adapter.weight(W0), W0)
-    assert sum(p.numel() for p in adapter.parameters()) == 3 * (5 + 7)
+    x, b = frozen((4, 5), 3), frozen((12,), 2)
+    torch.testing.assert_close(adapter.linear(x, W0, b), F.linear(x, W0, b), rtol=1e-14, atol=1e-14)
+
+
+@every
+def test_both_routes_have_the_same_gradients(make):
+    adapter, W0 = moved(make(SHAPE, drawn(0))).eval(), frozen()
+    x, b = frozen((4, 5), 3).requires_grad_(), frozen((12,), 2).requires_grad_()
+    wanted = (*adapter.parameters(), x, b)
+    target = frozen((4, 12), 5)
+    routes = adapter.linear(x, W0, b), F.linear(x, adapter.weight(W0), b)
+    one, other = (torch.autograd.grad((y - target).square().sum(), wanted) for y in routes)
+    for g, h in zip(one, other, strict=True):
+        torch.testing.assert_close(g, h)
+
+
+@every
+def test_gradients_are_right_unless_the_angle_is_held(make):
+    adapter, W0 = moved(make(SHAPE, drawn(0))).eval(), frozen()
+    if any(isinstance(m, GeodesicLoRA) and m.detach_angle for m in adapter.modules()):
+        pytest.skip("holds f and g constant, on purpose")
+    names = [name for name, _ in adapter.named_parameters()]
+
+    def f(*values):
+        return torch.func.functional_call(_Weight(adapter), dict(zip(names, values, strict=True)), (W0,))
+
+    values = tuple(p.detach().clone().requires_grad_() for p in adapter.parameters())
+    assert torch.autograd.gradcheck(f, values)
+
+
+def _Weight(adapter):
+    """The adapter as a module whose call is `weight`."""
+    shell = copy.copy(adapter)
+    shell.forward = adapter.__class__.weight.__get__(shell)
+    return shell
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_weight_has_the_dtype_of_w0_and_autocast_does_not_touch_it(make, dtype):
+    adapter, W0 = moved(make(SHAPE, drawn(0), torch.float32)).eval(), frozen(dtype=dtype)
+    W = adapter.weight(W0)
+    assert W.dtype == dtype
+    exact = copy.deepcopy(adapter).double().weight(W0.double())
+    torch.testing.assert_close(W.double(), exact, rtol=2 * torch.finfo(dtype).eps, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(adapter.weight(W0), W)
+        y = adapter.linear(frozen((4, 5), 3, torch.float32), W0.float(), frozen((12,), 2, torch.float32))
+    assert y.dtype == torch.bfloat16
+    y = adapter.linear(frozen((4, 5), 3, dtype), W0, frozen((12,), 2, dtype))
+    assert y.dtype == dtype
+    true = F.linear(frozen((4, 5), 3, dtype).double(), exact, frozen((12,), 2, dtype).double())
+    torch.testing.assert_close(y.double(), true, rtol=0, atol=100 * torch.finfo(dtype).eps)
+
+
+@every
+def test_it_refuses_a_weight_of_another_shape(make):
+    adapter = make(SHAPE, drawn(0))
+    for shape in ((5, 12), (12,), (1, 5), (2, 12, 5), (15, 5)):
+        for call in (adapter.weight, lambda W: adapter.linear(torch.ones(2, W.shape[-1], dtype=DOUBLE), W)):
+            with pytest.raises(ValueError, match=r"W0 has shape .*; this adapter is for \(12, 5\)"):
+                call(torch.ones(shape, dtype=DOUBLE))
+
+
+@every
+def test_making_one_leaves_the_global_generator_alone_and_repeats(make):
+    before = torch.get_rng_state()
+    one, other = (list(make(SHAPE, drawn(7)).parameters()) for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(p, q) for p, q in zip(one, other, strict=True))
+    assert all(p.requires_grad for p in one)
+
+
+def test_an_adapter_need_only_say_its_weight():
+    class Doubled(Adapter):
+        def weight(self, W0):
+            return 2 * W0
+
+    x, b = frozen((4, 5), 3), frozen((12,), 2)
+    torch.testing.assert_close(Doubled(SHAPE).linear(x, frozen(), b), F.linear(x, 2 * frozen(), b))
+    assert repr(Doubled(SHAPE)) == "Doubled(12×5)"
+    with pytest.raises(TypeError):
+        Adapter(SHAPE)
+
+
+# LoRA
 
 
 def test_a_is_uniform_within_one_over_root_k():
-    A = LoRA((100, 400), 100, generator=torch.Generator().manual_seed(0)).A.detach()
+    A = LoRA((100, 400), 100, generator=drawn(0)).A.detach()
     assert float(A.abs().max()) <= 1 / 20
     assert float(A.std()) == pytest.approx(1 / 20 / math.sqrt(3), rel=0.02)
     assert abs(float(A.mean())) < 1e-3
 
 
-@pytest.mark.parametrize(("alpha", "scale"), [(None, 1.0), (4, 2.0), (1, 0.5)])
-def test_weight_is_w0_plus_scaled_product(alpha, scale):
-    adapter = LoRA((4, 3), 2, alpha, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    with torch.no_grad():
-        adapter.B.copy_(torch.arange(8.0).reshape(4, 2))
-    W0 = torch.ones(4, 3, dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("alpha", "scaling", "scale"),
+    [
+        (None, "standard", 1.0),
+        (8, "standard", 2.0),
+        (2, "standard", 0.5),
+        (None, "rank_stabilised", 2.0),
+        (8, "rank_stabilised", 4.0),
+        (16, "paper", 16.0),
+        (0, "standard", 0.0),
+    ],
+)
+def test_lora_is_w0_plus_scaled_product(alpha, scaling, scale):
+    adapter = moved(LoRA(SHAPE, 4, alpha, scaling=scaling, generator=drawn(0), dtype=DOUBLE))
+    W0 = frozen()
     found = adapter.weight(W0)
     torch.testing.assert_close(found, W0 + scale * adapter.B @ adapter.A)
-    assert int(torch.linalg.matrix_rank(found - W0)) == 2
+    assert (adapter.rank, adapter.A.shape, adapter.B.shape) == (4, (4, 5), (12, 4))
     gradients = torch.autograd.grad(found.sum(), (adapter.A, adapter.B))
-    torch.testing.assert_close(gradients[0], scale * adapter.B.detach().sum(0)[:, None].expand(2, 3))
-    torch.testing.assert_close(gradients[1], scale * adapter.A.detach().sum(1).expand(4, 2))
+    torch.testing.assert_close(gradients[0], scale * adapter.B.detach().sum(0)[:, None].expand(4, 5))
+    torch.testing.assert_close(gradients[1], scale * adapter.A.detach().sum(1).expand(12, 4))
+
+
+def test_dropout_is_on_the_a_branch_in_training_only():
+    adapter, W0 = moved(of(LoRA, dropout=0.5)(SHAPE, drawn(0))), frozen()
+    x = torch.ones(20_000, 5, dtype=DOUBLE)
+    with torch.random.fork_rng():
+        y = adapter.train().linear(x, W0, None)
+    branch = (y - x @ W0.T).detach()
+    full = (x @ (adapter.weight(W0) - W0).T).detach()
+    assert not torch.allclose(branch, full)
+    torch.testing.assert_close(branch.mean(0), full.mean(0), rtol=0, atol=0.1)  # kept ones are doubled
+    with torch.no_grad():  # each entry of the input is dropped on its own
+        options = 2 * torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=DOUBLE)] * 5)
+        possible = options @ (adapter.scale * adapter.B @ adapter.A).T
+    assert float(torch.cdist(branch[:200], possible).min(1).values.max()) < 1e-6
+    assert torch.equal(adapter.eval().linear(x, W0, None), adapter.linear(x, W0, None))
 
 
 @pytest.mark.parametrize(
-    ("shape", "rank", "said"),
+    ("shape", "rank", "options", "said"),
     [
-        ((4,), 1, r"shape=\(4,\) is not a matrix's; LoRA needs \(outputs, inputs\)"),
-        ((4, 3, 2), 1, "is not a matrix's"),
-        ((4, 3), 0, r"rank=0 must be from 1 to min\(4, 3\) = 3"),
-        ((4, 3), 4, "rank=4 must be from 1 to"),
+        ((4,), 1, {}, r"shape=\(4,\) is not a matrix's; LoRA needs \(outputs, inputs\)"),
+        ((4, 3, 2), 1, {}, "is not a matrix's"),
+        ((4, 0), 1, {}, "is not a matrix's"),
+        ((4, 3), 0, {}, r"rank=0 must be from 1 to min\(4, 3\) = 3"),
+        ((4, 3), 4, {}, "rank=4 must be from 1 to"),
+        ((4, 3), 2, {"alpha": math.inf}, "alpha=inf must be a finite number"),
+        ((4, 3), 2, {"scaling": "rslora"}, "scaling='rslora' is unknown; it is one of standard, rank_stab"),
+        ((4, 3), 2, {"dropout": 1.0}, r"dropout=1.0 must be a chance in \[0, 1\)"),
+        ((4, 3), 2, {"dropout": -0.1}, "dropout=-0.1 must be"),
     ],
 )
-def test_refusals(shape, rank, said):
+def test_lora_refuses(shape, rank, options, said):
     with pytest.raises(ValueError, match=said):
-        LoRA(shape, rank, generator=torch.Generator())
+        LoRA(shape, rank, generator=torch.Generator(), **options)
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (3,), (1, 3), (2, 4, 3)])
-def test_refuses_a_weight_of_another_shape(shape):
-    adapter = LoRA((4, 3), 2, generator=torch.Generator())
-    with pytest.raises(ValueError, match=r"W0 has shape .*; this adapter is for \(4, 3\)"):
-        adapter.weight(torch.ones(shape))
+def test_what_print_shows():
+    options = {"generator": drawn(0)}
+    assert repr(LoRA((4, 3), 2, 4, **options)) == "LoRA(4×3, rank=2, scale=2)"
+    assert repr(LoRA((4, 3), 2, dropout=0.1, **options)) == "LoRA(4×3, rank=2, scale=1, dropout=0.1)"
+    assert repr(GeodesicLoRA((4, 3), 2, t=0.5, **options)) == "GeodesicLoRA(4×3, rank=2, scale=1, t=0.5)"
+    shown = repr(Rows((4, 3), [(slice(2), LoRA((2, 3), 2, **options))]))
+    assert shown.splitlines()[0].strip() == "Rows("
+    assert "4×3, rows 0:2" in shown
 
 
-def test_effective_weights_replaces_the_adapted_only():
-    adapter = LoRA((4, 3), 2, generator=torch.Generator())
+# roads
+
+
+@pytest.mark.parametrize("options", GEODESIC.values(), ids=GEODESIC)
+@pytest.mark.parametrize("size", [1e-7, 1e-3, 0.3, 2.0])
+def test_geodesic_is_slerp_to_the_end_of_lora(options, size):
+    adapter, W0 = moved(of(GeodesicLoRA, **options)(SHAPE, drawn(0)), size=size), frozen()
+    W1 = W0 + 2 * (adapter.B @ adapter.A).detach()
+    wanted = {key: options[key] for key in ("scope", "norm_mode")}
+    true = slerp(W0, W1, float(torch.tensor(options["t"])), **wanted)
+    torch.testing.assert_close(adapter.weight(W0), true, rtol=1e-12, atol=1e-12)
+    # q² − p² leaves half the digits of a float64, of the size of Δ
+    torch.testing.assert_close(adapter.angle(W0), angle(W0, W1, scope=options["scope"]), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("block", [1 << 22, 100, 1])
+def test_the_angle_in_float32_keeps_its_digits(block, monkeypatch):
+    monkeypatch.setattr(geodesics, "BLOCK", block)
+    W0 = frozen((96, 64), dtype=torch.float32)
+    for size in (1e-6, 1e-4, 1e-2):
+        adapter = moved(of(GeodesicLoRA, t=0.5)((96, 64), drawn(0), torch.float32), size=size)
+        W1 = W0.double() + 2 * (adapter.B.double() @ adapter.A.double()).detach()
+        assert float(adapter.angle(W0)) == pytest.approx(float(angle(W0.double(), W1)), rel=1e-9)
+
+
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("options", [{}, {"scope": "row"}, {"norm_mode": "direction_geometric"}])
+def test_where_there_is_no_direction_the_road_is_straight(options, detach):
+    options = {"t": 0.25, "detach_angle": detach, **options}
+    W0 = frozen()
+    made = of(GeodesicLoRA, **options)
+    adapter = moved(made(SHAPE, drawn(0)))
+    nothing = torch.zeros_like(W0)
+    torch.testing.assert_close(adapter.weight(nothing), 0.5 * adapter.B @ adapter.A)
+    # one that ends at zero, in numbers without rounding: W0 = −sBA
+    back = made((2, 2), drawn(0))
     with torch.no_grad():
-        adapter.B.fill_(1)
+        back.A.copy_(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        back.B.copy_(torch.tensor([[-1.0, 0.0], [0.0, 0.0]]))
+    there = torch.tensor([[6.0, 8.0], [0.0, 0.0]], dtype=DOUBLE)
+    torch.testing.assert_close(back.weight(there), 0.75 * there)
+    for m, W in ((adapter, nothing), (back, there), (made(SHAPE, drawn(0)), W0)):
+        gradients = torch.autograd.grad(m.weight(W).square().sum(), (m.A, m.B))
+        assert all(g.isfinite().all() for g in gradients)
+    # one number has a sign only
+    number = moved(made((1, 1), drawn(0)))
+    W = torch.tensor([[-10.0]], dtype=DOUBLE) * torch.sign(number.B @ number.A).detach()
+    torch.testing.assert_close(number.weight(W), W + 0.5 * number.B @ number.A)
+
+
+def test_opposite_ends_are_refused():
+    adapter, W0 = GeodesicLoRA((2, 2), 1, t=0.5, generator=drawn(0), dtype=DOUBLE), torch.zeros(2, 2)
+    W0[0, 0] = 1
+    with torch.no_grad():
+        adapter.A.copy_(torch.tensor([[1.0, 0.0]]))
+        adapter.B.copy_(torch.tensor([[-3.0], [0.0]]))
+    with pytest.raises(ValueError, match=r"W0 and W1 point in opposite directions \(angle 3.14"):
+        adapter.weight(W0.double())
+
+
+def test_a_held_angle_is_a_constant_of_the_backward_pass():
+    W0, x = frozen(), frozen((4, 5), 3)
+    held, exact = (moved(of(GeodesicLoRA, t=0.5, detach_angle=d)(SHAPE, drawn(0))) for d in (True, False))
+    gradients = [torch.autograd.grad(m.linear(x, W0).square().sum(), (m.A, m.B)) for m in (held, exact)]
+    a, b = held.mix(W0)
+    W = a * W0 + b * 2 * held.B @ held.A
+    true = torch.autograd.grad((x @ W.T).square().sum(), (held.A, held.B))
+    for h, e, t in zip(*gradients, true, strict=True):
+        torch.testing.assert_close(h, t)
+        assert not torch.allclose(h, e)
+
+
+def test_ramped_is_lora_with_a_scaled_alpha():
+    ramped, W0 = moved(of(RampedLoRA, t=0.25)(SHAPE, drawn(0))), frozen()
+    torch.testing.assert_close(ramped.weight(W0), W0 + 0.5 * ramped.B @ ramped.A)
+
+
+def test_t_is_a_buffer_that_set_t_fills():
+    model = torch.nn.ModuleDict({"a": of(RampedLoRA, t=0.1)(SHAPE, drawn(0)), "b": of(LoRA)(SHAPE, drawn(0))})
+    model["c"] = Rows((5, 5), [(slice(5), of(GeodesicLoRA, t=0.2)((5, 5), drawn(0)))])
+    assert [name for name, _ in model.named_buffers()] == ["a.t", "c.adapters.0.t"]
+    buffer = model["a"].t
+    set_t(model, 0.5)
+    assert model["a"].t is buffer
+    assert [float(t) for t in model.buffers()] == [0.5, 0.5]
+    set_t(model["a"], torch.tensor(1.0))
+    assert [float(t) for t in model.buffers()] == [1.0, 0.5]
+    for t, error, said in (
+        (1.5, ValueError, "t=1.5 is outside"),
+        (math.nan, ValueError, "NaN"),
+        ("1", TypeError, "t is a str"),
+    ):
+        with pytest.raises(error, match=said):
+            set_t(model, t)
+        with pytest.raises(error, match=said):
+            RampedLoRA(SHAPE, 2, t=t, generator=drawn(0))
+    with pytest.raises(ValueError, match="set_t found no GeodesicLoRA or RampedLoRA"):
+        set_t(model["b"], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"scope": "model"}, "scope='model' must be 'tensor' or 'row': an adapter sees one matrix only"),
+        ({"norm_mode": "direction"}, "norm_mode='direction' is unknown; it is one of raw, direction_linear"),
+        ({"t": -0.1}, r"t=-0.1 is outside \[0, 1\]"),
+    ],
+)
+def test_geodesic_refuses(options, said):
+    with pytest.raises(ValueError, match=said):
+        GeodesicLoRA(SHAPE, 2, generator=drawn(0), **({"t": 0.5} | options))
+
+
+# rows
+
+
+def test_rows_touch_their_block_only():
+    g = drawn(0)
+    q, v = (moved(LoRA((4, 5), 2, generator=g, dtype=DOUBLE), i) for i in range(2))
+    W0 = frozen()
+    W = Rows(SHAPE, [(slice(8, None), v), (slice(0, 4), q)]).weight(W0)
+    assert torch.equal(W[4:8], W0[4:8])
+    assert torch.equal(W[:4], q.weight(W0[:4]))
+    assert torch.equal(W[8:], v.weight(W0[8:]))
+    W = Rows(SHAPE, [(slice(4, 8), q)]).weight(W0)
+    assert torch.equal(W[:4], W0[:4])
+    assert torch.equal(W[8:], W0[8:])
+
+
+@pytest.mark.parametrize(
+    ("slices", "said"),
+    [
+        ([], "blocks is empty"),
+        ([slice(0, 4), slice(3, 7)], "row 3 is in two blocks"),
+        ([slice(0, 8, 2)], "must be a slice start:stop, not empty, of the 12 rows"),
+        ([slice(4, 4)], "must be a slice"),
+        ([slice(10, 14)], "must be a slice"),
+        ([slice(0, 5)], r"the adapter of rows 0:5 is for \(4, 5\), not \(5, 5\)"),
+    ],
+)
+def test_rows_refuse(slices, said):
+    with pytest.raises(ValueError, match=said):
+        Rows(SHAPE, [(s, LoRA((4, 5), 2, generator=drawn(0))) for s in slices])
+
+
+# points
+
+
+def test_adapted_replaces_the_adapted_only():
+    adapter = moved(LoRA((4, 3), 2, generator=torch.Generator()))
     W0 = {"bias": torch.ones(4), "weight": torch.ones(4, 3)}
-    found = effective_weights(W0, {"weight": adapter})
+    found = adapted(W0, {"weight": adapter})
     assert list(found) == ["bias", "weight"]
     assert found["bias"] is W0["bias"]
     torch.testing.assert_close(found["weight"], adapter.weight(W0["weight"]))
+    assert found["weight"].requires_grad
     assert torch.equal(W0["weight"], torch.ones(4, 3))
     with pytest.raises(ValueError, match=r"adapters names \['wieght'\], which W0 does not have; it has"):
-        effective_weights(W0, {"wieght": adapter})
+        adapted(W0, {"wieght": adapter})
