@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from geolessons.adapters import Adapter, LoRA, Rows
+from geolessons.fields import SoftmaxField
 from geolessons.geodesics import GeodesicLoRA, RampedLoRA
+from geolessons.velocity import VelocityLoRA
 
 DOUBLE = torch.float64
 SHAPE = (12, 5)
@@ -23,6 +25,15 @@ def of(kind: type[LoRA], **options: Any) -> Make:
     def make(shape, generator, dtype=DOUBLE):
         rank = min(3, *shape)
         return kind(shape, rank, 2 * rank, generator=generator, dtype=dtype, **options)
+
+    return make
+
+
+def velocity(**options: Any) -> Make:
+    """Makes a velocity adapter for any shape."""
+
+    def make(shape, generator, dtype=DOUBLE):
+        return VelocityLoRA(shape, min(3, *shape), generator=generator, dtype=dtype, **options)
 
     return make
 
@@ -62,6 +73,10 @@ CASES: dict[str, Make] = {
     "ramped": of(RampedLoRA, t=0.3),
     "ramped-t1": of(RampedLoRA, t=1.0),
     **{f"geodesic-{name}": of(GeodesicLoRA, **options) for name, options in GEODESIC.items()},
+    "velocity-literal": velocity(),
+    "velocity-centred": velocity(reference="uniform"),
+    "velocity-normalised": velocity(reference="uniform", normalise=True, steps=3),
+    "velocity-columns": velocity(axis="out", horizon=0.5),
     "rows-lora": rows(of(LoRA)),
     "rows-geodesic": rows(of(GeodesicLoRA, t=0.4)),
 }
@@ -77,6 +92,10 @@ def moved(adapter: nn.Module, seed: int = 0, size: float = 0.3) -> Any:
     """The adapter (or all those in a model) as if trained: B drawn instead of zero."""
     generator = drawn(seed)
     for module in adapter.modules():
+        if isinstance(module, SoftmaxField):
+            with torch.no_grad():
+                W2 = torch.randn(module.W2.shape, generator=generator, dtype=DOUBLE)
+                module.W2.copy_(size * W2)
         if isinstance(module, LoRA):
             with torch.no_grad():
                 B = torch.randn(module.B.shape, generator=generator, dtype=DOUBLE)

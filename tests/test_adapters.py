@@ -14,6 +14,7 @@ from geolessons import geodesics
 from geolessons.adapters import Adapter, LoRA, Rows, adapted
 from geolessons.geodesics import GeodesicLoRA, RampedLoRA, set_t
 from geolessons.sphere import angle, slerp
+from geolessons.velocity import VelocityLoRA
 
 every = pytest.mark.parametrize("make", CASES.values(), ids=CASES)
 
@@ -43,6 +44,10 @@ def test_linear_agrees_at_any_shape_and_size(make, d, k, seed, size):
 def test_a_fresh_adapter_is_the_identity(make):
     W0 = frozen()
     adapter = make(SHAPE, drawn(0))
+    if isinstance(adapter, VelocityLoRA) and adapter.field.reference is None:
+        gained = (adapter.weight(W0) - W0).sum(1 if adapter.field.axis == "in" else 0)
+        torch.testing.assert_close(gained, torch.full_like(gained, adapter.horizon))
+        pytest.skip("the paper's field is never zero: it has moved each row (or column) by the horizon")
     assert torch.equal(adapter.weight(W0), W0)
     x, b = frozen((4, 5), 3), frozen((12,), 2)
     torch.testing.assert_close(adapter.linear(x, W0, b), F.linear(x, W0, b), rtol=1e-14, atol=1e-14)
@@ -366,3 +371,39 @@ def test_adapted_replaces_the_adapted_only():
     assert torch.equal(W0["weight"], torch.ones(4, 3))
     with pytest.raises(ValueError, match=r"adapters names \['wieght'\], which W0 does not have; it has"):
         adapted(W0, {"wieght": adapter})
+
+
+# ---------------------------------------------------------------- velocity
+
+
+def test_velocity_adapters_have_as_many_numbers_as_lora():
+    velocity, lora = VelocityLoRA(SHAPE, 3, generator=drawn(0)), LoRA(SHAPE, 3, generator=drawn(0))
+    assert sum(p.numel() for p in velocity.parameters()) == sum(p.numel() for p in lora.parameters())
+
+
+def test_one_step_of_length_one_is_the_papers_form():
+    adapter, W0 = moved(VelocityLoRA(SHAPE, 3, generator=drawn(0), dtype=DOUBLE)), frozen()
+    Z = (W0 @ adapter.field.W1) @ (adapter.field.W2 @ W0) / math.sqrt(SHAPE[0])
+    torch.testing.assert_close(adapter.weight(W0), W0 + torch.softmax(Z, 1))
+
+
+def test_a_centred_start_learns_although_it_is_the_identity():
+    adapter, W0 = VelocityLoRA(SHAPE, 3, reference="uniform", generator=drawn(0), dtype=DOUBLE), frozen()
+    adapter.weight(W0).square().sum().backward()
+    assert float(adapter.field.W2.grad.norm()) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps=0 must be a whole number"),
+        ({"steps": True}, "steps=True"),
+        ({"horizon": 0.0}, "horizon=0.0 must be a finite number above 0"),
+        ({"horizon": math.inf}, "horizon=inf"),
+        ({"axis": "rows"}, "axis='rows' is unknown"),
+        ({"rank": 6}, "rank=6 must be from 1 to"),
+    ],
+)
+def test_velocity_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        VelocityLoRA(SHAPE, **{"rank": 2, "generator": drawn(0), **options})

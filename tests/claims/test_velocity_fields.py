@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from geolessons.adapters import LoRA
+from geolessons.attaching import attach, merge_
 from geolessons.fields import ConstantField, SoftmaxField, integrate
+from geolessons.models import mlp
+from geolessons.velocity import VelocityLoRA
 
 DOUBLE = torch.float64
 
@@ -262,3 +265,21 @@ def test_the_change_is_not_of_low_rank(measured) -> None:
         f"LoRA's update has rank {r}; the field's has {1 + r} in float32 and {1 + r + r * (r + 1) // 2} in "
         f"float64 at its start, and all {C} in float64 once its logits spread by 0.05"
     )
+
+
+@pytest.mark.claim("V12", paper="DELoRA", source="DELoRA, Table 1", expected="merged forward equals, to 1e-5")
+def test_the_merged_weight_answers_in_one_pass(measured) -> None:
+    """Inference takes one pass of a plain network: the field is merged into its weights once."""
+    g = torch.Generator().manual_seed(0)
+    model = mlp((16, 32, 8), g, dtype=torch.float32)
+    plain = {name: p.shape for name, p in model.named_parameters()}
+    attach(model, "fc*", lambda name, W: VelocityLoRA(W.shape, 4, generator=g))
+    x = torch.randn(64, 16, generator=g)
+    with torch.no_grad():
+        before = model(x)
+        merge_(model)
+        apart = float((model(x) - before).abs().max() / before.abs().max())
+    assert apart < 1e-5
+    assert {name: p.shape for name, p in model.named_parameters()} == plain
+    assert all(type(m).__module__.startswith("torch.") for m in model.modules())
+    measured("answers equal to 1e-5, float32; after merging every layer is a plain one again")
