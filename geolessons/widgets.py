@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import inspect
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -79,7 +80,7 @@ def show(fig: Figure, *, alt: str = "", caption: bool | str = False, frames: Fra
     return Still(fig, alt=alt, caption=caption, frames=frames)
 
 
-class _Card:
+class _Card(ABC):
     """What sweeps and stills share: a line of text, a PNG, and a form for the page."""
 
     _line: str
@@ -87,9 +88,9 @@ class _Card:
     def __repr__(self) -> str:
         return self._line
 
+    @abstractmethod
     def html(self) -> str:
         """The published form, self-contained."""
-        raise NotImplementedError
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the published form as a page of its own.
@@ -102,8 +103,9 @@ class _Card:
         """
         return page.save(path, self._line, self.html())
 
+    @abstractmethod
     def _png(self) -> bytes:
-        raise NotImplementedError
+        """The still for places that show pictures only."""
 
     def _live(self) -> dict[str, Any]:
         return {}
