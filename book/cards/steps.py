@@ -1,5 +1,6 @@
 """Card C2.3: Euler's steps against the true curve of a field that turns."""
 
+import functools
 import math
 
 import numpy as np
@@ -25,6 +26,7 @@ def true(t: float) -> np.ndarray:
     return np.array([math.cos(TURN * t), math.sin(TURN * t)])
 
 
+@functools.cache
 def nodes(K: int, method: str = "euler") -> np.ndarray:
     """The K + 1 points of the polyline."""
     steps = range(1, K + 1)
