@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +33,12 @@ NAMES = {
     **RESULTS,
     **{name: getattr(math, name) for name in ("acos", "asin", "cos", "degrees", "pi", "radians", "sqrt")},
 }
+
+
+def problems(path: Path) -> list[str]:
+    """What `book/store_outputs.py --check` says of a notebook."""
+    namespace = runpy.run_path(str(BOOK / "store_outputs.py"))
+    return namespace["problems"](path)
 
 
 def markdown(path: Path) -> str:
@@ -120,11 +127,23 @@ def test_a_chapter_is_built_as_chapters_are(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebooks_can_be_compared(path: Path) -> None:
     """A cell that was never run passes nbval without being compared; pictures do not belong into git."""
-    import sys
-
-    sys.path.insert(0, str(BOOK))
-    try:
-        from store_outputs import problems
-    finally:
-        sys.path.remove(str(BOOK))
     assert problems(path) == []
+
+
+def test_a_cell_never_run_an_error_and_a_picture_are_refused(tmp_path: Path) -> None:
+    new = nbformat.v4
+    picture = new.new_output("display_data", {"image/png": "aGk=", "text/plain": "a"})
+    error = new.new_output("error", ename="ValueError", evalue="x", traceback=[])
+    cells = [
+        new.new_code_cell("1 + 1"),
+        new.new_code_cell("show()", execution_count=1, outputs=[picture]),
+        new.new_code_cell("raise", execution_count=2, outputs=[error]),
+        new.new_code_cell("print(1)", execution_count=3, outputs=[new.new_output("stream", text="1\n")]),
+    ]
+    path = tmp_path / "page.ipynb"
+    nbformat.write(new.new_notebook(cells=cells), path)
+    said = problems(path)
+    assert len(said) == 3
+    assert "cell 0 was never run" in said[0]
+    assert "image/png" in said[1]
+    assert "cell 2 holds an error" in said[2]
