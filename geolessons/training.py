@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from geolessons.checkpoints import Checkpoints
@@ -271,9 +271,17 @@ def read_in_batches(*tensors: Tensor, batch: int, generator: torch.Generator) ->
         raise ValueError(
             f"tensors of lengths {[len(t) for t in tensors]} must be equally long, and not empty"
         )
-    data = TensorDataset(*tensors)
-    order = BatchSampler(RandomSampler(data, generator=generator), batch, drop_last=False)
-    return DataLoader(data, sampler=order, batch_size=None, generator=generator)
+    if isinstance(batch, bool) or batch < 1:
+        raise ValueError(f"batch={batch} must be a positive number of examples")
+    data = _Rows(*tensors)
+    return DataLoader(data, batch, shuffle=True, generator=generator, collate_fn=tuple)
+
+
+class _Rows(TensorDataset):
+    """Gives the examples of a batch by one indexing each tensor, where a loader would stack them singly."""
+
+    def __getitems__(self, chosen: list[int]) -> tuple[Tensor, ...]:
+        return self[torch.tensor(chosen)]  # type: ignore[index]
 
 
 def _gradients(accelerator: Accelerator, model: nn.Module, loss: Loss, group: list[Any]) -> float:
@@ -369,9 +377,7 @@ def _check(
     if length == 0:
         raise ValueError("loader is empty: there is nothing to train on")
     generator = loader.generator
-    order: Any = loader.sampler
-    order = order.sampler if isinstance(order, BatchSampler) else order
-    if generator is None or getattr(order, "generator", generator) is not generator:
+    if generator is None or getattr(loader.sampler, "generator", generator) is not generator:
         raise ValueError(
             "loader needs a generator of its own, also its sampler's: DataLoader(…, shuffle=True, "
             "generator=torch.Generator().manual_seed(0)); else the order hangs on global state"
