@@ -87,11 +87,12 @@ def test_the_layout(tmp_path):
     assert config["inference_mode"] is True
 
 
-def test_block_rows_with_different_scales_are_one_pair(tmp_path):
+@pytest.mark.parametrize("alphas", [(2, 8), (0, 8), (0, 0)])
+def test_block_rows_with_different_scales_are_one_pair(alphas, tmp_path):
     g = drawn(0)
 
     def make(name, W):
-        q, v = (LoRA((3, 9), 2, alpha, generator=g, dtype=W.dtype) for alpha in (2, 8))
+        q, v = (LoRA((3, 9), 2, alpha, generator=g, dtype=W.dtype) for alpha in alphas)
         return Rows(W.shape, [(slice(0, 3), q), (slice(6, 9), v)])
 
     model, plain = small(), small()
@@ -267,6 +268,22 @@ def test_adapters_of_several_kinds_and_dtypes_come_back(tmp_path):
     assert {n: p.requires_grad for n, p in plain.named_parameters()} == {
         n: p.requires_grad for n, p in model.named_parameters()
     }
+
+
+@pytest.mark.parametrize("layers", ["fc[12]", "fc3"])
+def test_one_that_is_no_lora_makes_the_files_ours(layers, tmp_path):
+    def make(name, W):
+        if name == "fc3":
+            first, last = (CASES[kind]((1, 9), drawn(0)) for kind in ("lora", "ramped"))
+            return Rows(W.shape, [(slice(0, 1), first), (slice(2, 3), last)])
+        return CASES["lora" if name == "fc1" else "ramped"](W.shape, drawn(0))
+
+    model, plain = small(), small()
+    attach(model, layers, make)
+    moved(model)
+    save(model, tmp_path / "x")
+    load(plain, tmp_path / "x")
+    assert torch.equal(plain(X), model(X))
 
 
 @pytest.mark.filterwarnings("ignore")
