@@ -160,7 +160,7 @@ def rank_main(rank, folder):
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # a plain nn.Linear's too
-    meet, patience = f"file://{folder}/meet", datetime.timedelta(seconds=60)
+    meet, patience = f"file://{folder}/meet", datetime.timedelta(seconds=240)
     distributed.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=patience)
     half = slice(3 * rank, 3 * rank + 3)
     found = {(kind, case): one_run(kind, case, half) for kind, case in RUNS}
@@ -173,7 +173,7 @@ def ranks(tmp_path_factory):
     """What the two processes found; they are killed if they do not end."""
     folder = tmp_path_factory.mktemp("ranks")
     running = multiprocessing.spawn(rank_main, (folder,), 2, join=False)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     try:
         while not running.join(timeout=1):
             assert time.monotonic() < end, "the two processes wait for each other"
