@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geolessons.trees import Params
+from geolessons.trees import Params, check_rank
 
 __all__ = ["Adapter", "LoRA", "Rows", "Scaling", "adapted"]
 
@@ -110,8 +110,7 @@ class LoRA(Adapter):
     ) -> None:
         super().__init__(shape)
         d, k = self.shape
-        if not 1 <= rank <= min(d, k):
-            raise ValueError(f"rank={rank} must be from 1 to min{(d, k)} = {min(d, k)}")
+        rank = check_rank(rank, self.shape)
         if alpha is not None and not math.isfinite(alpha):
             raise ValueError(f"alpha={alpha} must be a finite number")
         if scaling not in get_args(Scaling):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from geolessons.paths import Path
-from geolessons.trees import Params, any_true, check_finite, wide
+from geolessons.trees import Params, any_true, check_finite, check_rank, wide
 
 __all__ = ["ConstantField", "Field", "Flow", "Method", "SoftmaxField", "VelocityField", "integrate"]
 
@@ -129,8 +129,7 @@ class SoftmaxField(VelocityField):
     ) -> None:
         super().__init__(shape)
         d, k = self.shape
-        if not 1 <= rank <= min(d, k):
-            raise ValueError(f"rank={rank} must be from 1 to min{(d, k)} = {min(d, k)}")
+        rank = check_rank(rank, self.shape)
         if axis not in get_args(Axis):
             raise ValueError(f"axis={axis!r} is unknown; it is one of {', '.join(get_args(Axis))}")
         if reference not in (None, "uniform"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ __all__ = [
     "axpy",
     "check_alike",
     "check_finite",
+    "check_rank",
     "dot",
     "flatten",
     "norm",
@@ -138,6 +140,17 @@ def check_alike(
     if found:
         found.sort()
         raise ValueError(f"{first} and {second} are not points of the same space: " + "; ".join(found))
+
+
+def check_rank(rank: int, shape: tuple[int, int]) -> int:
+    """A rank that a matrix of this shape can have; all else is refused.
+
+    Raises:
+        ValueError: If it is not a whole number from 1 to the smaller side.
+    """
+    if isinstance(rank, bool) or not isinstance(rank, Integral) or not 1 <= rank <= min(shape):
+        raise ValueError(f"rank={rank!r} must be from 1 to min{shape} = {min(shape)}, a whole number")
+    return int(rank)
 
 
 def check_finite(P: Params, what: str) -> None:

@@ -191,6 +191,8 @@ def test_dropout_is_on_the_a_branch_in_training_only():
         ((4, 0), 1, {}, "is not a matrix's"),
         ((4, 3), 0, {}, r"rank=0 must be from 1 to min\(4, 3\) = 3"),
         ((4, 3), 4, {}, "rank=4 must be from 1 to"),
+        ((4, 3), True, {}, "rank=True must be from 1 to .*, a whole number"),
+        ((4, 3), 2.0, {}, r"rank=2.0 must be from 1 to min\(4, 3\) = 3, a whole number"),
         ((4, 3), 2, {"alpha": math.inf}, "alpha=inf must be a finite number"),
         ((4, 3), 2, {"scaling": "rslora"}, "scaling='rslora' is unknown; it is one of standard, rank_stab"),
         ((4, 3), 2, {"dropout": 1.0}, r"dropout=1.0 must be a chance in \[0, 1\)"),
