@@ -84,6 +84,8 @@ studies: $(VENV)/installed
 
 bench: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/angles.py
+	for script in adapters merging; do \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$script.py --out _build/bench/$$script.json || exit 1; done
 	@cat _build/measured.json 2> /dev/null || echo "for page weight and slider latency: make book site-check"
 
 clean:
