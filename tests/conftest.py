@@ -115,6 +115,7 @@ def digest() -> str:
         *ROOT.glob("geolessons/**/*.py"),
         *ROOT.glob("tests/claims/*.py"),
         *ROOT.glob("book/results/moves*.json"),
+        *ROOT.glob("book/results/pushes.json"),
     ]
     total = hashlib.sha256()
     for path in sorted(sources):
