@@ -79,7 +79,7 @@ claims: $(VENV)/installed
 
 # Minutes: the measurements behind the book's numbers.  moves_mnist needs GEOLESSONS_DATA.
 studies: $(VENV)/installed
-	for study in moves roads; do $(BIN)/python -m geolessons.studies.$$study --out book/results/$$study.json || exit 1; done
+	for study in moves roads pushes; do $(BIN)/python -m geolessons.studies.$$study --out book/results/$$study.json || exit 1; done
 	if [ -n "$$GEOLESSONS_DATA" ]; then $(BIN)/python -m geolessons.studies.moves_mnist --out book/results/moves_mnist.json; fi
 
 bench: $(VENV)/installed

@@ -11,12 +11,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
 
-from geolessons.studies import record
+from geolessons.data.digits import Split
+from geolessons.fields import Flow
+from geolessons.models import mlp
+from geolessons.studies import pushes, record
 from geolessons.studies.moves import crossing
+from geolessons.trees import params_of
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "book" / "results"
@@ -34,8 +41,6 @@ def test_interval_is_students(values: list[float]) -> None:
 
 
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:
-    import torch
-
     draws = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tolist()
     covered = sum(i["low"] <= 0 <= i["high"] for i in map(record.interval, draws)) / len(draws)
     assert covered == pytest.approx(0.95, abs=0.015)
@@ -134,7 +139,80 @@ def test_crossing_is_the_first_and_interpolated() -> None:
         crossing(ts, [1.0] * 4, [0.0] * 4)
 
 
-@pytest.mark.parametrize("name", ["moves", "moves_mnist", "roads", "glra"])
+@pytest.fixture
+def small():
+    """A small network and a small task."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 6, generator=generator, dtype=torch.float64)
+    data = Split(x, (x[:, 0] > 0).long() + (x[:, 1] > 0).long(), x, x[:, 0].long())
+    return mlp((6, 8, 3), generator).requires_grad_(False), data
+
+
+def test_a_constant_field_ends_where_it_should_in_any_steps(small) -> None:
+    model, _ = small
+    W0 = params_of(model)
+    W1 = {name: W + 0.1 * W**2 if W.dim() == 2 else W for name, W in W0.items()}
+    for K in (1, 7):
+        end = Flow(W0, {**pushes.constant(W0, W1)}, steps=K).at(1.0)
+        assert all(torch.allclose(end[name], W1[name], rtol=0, atol=1e-14) for name in W0)
+
+
+@pytest.mark.parametrize("options", [{}, {"reference": "uniform"}, {"axis": "all"}])
+def test_the_fields_of_a_study_start_as_the_paper_or_not_at_all(small, options: dict) -> None:
+    W0 = params_of(small[0])
+    fields = pushes.softmax_fields(W0, 0, rank=4, **options)
+    assert {name: field.W1.shape[1] for name, field in fields.items()} == {"fc1.weight": 4, "fc2.weight": 3}
+    for name, field in fields.items():
+        push = field(W0[name]).detach()
+        total = {"reference": 0.0, "axis": 1.0}.get(next(iter(options), ""), len(push))
+        assert float(push.sum()) == pytest.approx(total, abs=1e-12)
+        assert (float(push.abs().max()) == 0) == (options == {"reference": "uniform"})
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_steering_follows_the_field_in_as_many_steps_as_asked(small, steps: int) -> None:
+    """One batch, one step of Adam: it is the sign of the gradient, taken at that many Euler steps."""
+    model, data = small
+    W0 = params_of(model)
+    before = {name: W.clone() for name, W in W0.items()}
+    start, moved = (
+        pushes.softmax_fields(W0, 3),
+        pushes.steer(model, data, 3, steps=steps, epochs=1, lr=0.01),
+    )
+    W = dict(W0)
+    for _ in range(steps):  # Euler by hand
+        W = {name: w + start[name](w) / steps if name in start else w for name, w in W.items()}
+    cross_entropy(functional_call(model, W, (data.x_train,)), data.y_train).backward()
+    for name, field in start.items():
+        for part in ("W1", "W2"):
+            old, new = getattr(field, part), getattr(moved[name], part)
+            assert torch.allclose(new, old - 0.01 * old.grad / (old.grad.abs() + 1e-8), rtol=0, atol=1e-9)
+            assert not new.requires_grad
+    assert all(torch.equal(W, before[name]) for name, W in params_of(model).items())
+
+
+def test_eq_3_adds_the_push_and_a_gradient_step_each_time(small) -> None:
+    model, data = small
+    W0 = params_of(model)
+    fields = pushes.softmax_fields(W0, 0)
+    found = pushes.pile(model, fields, data, 0, stops=(1, 3), lr=0.5)
+    leaves, seen = W0, {}
+    for i in (1, 2, 3):  # 64 digits: every batch is all of them
+        leaves = {name: W.detach().requires_grad_() for name, W in leaves.items()}
+        cross_entropy(functional_call(model, leaves, (data.x_train,)), data.y_train).backward()
+        leaves = seen[i] = {
+            name: W + (fields[name](W) if name in fields else 0) - 0.5 * W.grad for name, W in leaves.items()
+        }
+    assert list(found) == [1, 3]
+    for i, W in found.items():
+        assert all(torch.allclose(W[name], seen[i][name], rtol=0, atol=1e-12) for name in W0)
+    alone = pushes.pile(model, fields, data, 0, stops=(2,))[2]
+    once = {name: W + fields[name](W) if name in fields else W for name, W in W0.items()}
+    assert torch.allclose(alone["fc1.weight"], once["fc1.weight"] + fields["fc1.weight"](once["fc1.weight"]))
+    assert torch.equal(alone["fc1.bias"], W0["fc1.bias"])
+
+
+@pytest.mark.parametrize("name", ["moves", "moves_mnist", "roads", "pushes", "glra"])
 def test_help_helps_and_errors_teach(name: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", f"geolessons.studies.{name}", "--help"],
@@ -155,7 +233,7 @@ def test_a_study_without_its_data_says_what_is_missing() -> None:
     assert "Traceback" not in failed.stderr
 
 
-@pytest.mark.parametrize("name", ["moves", "roads", "moves_mnist"])
+@pytest.mark.parametrize("name", ["moves", "roads", "pushes", "moves_mnist"])
 def test_one_seed_of_each_result_comes_out_again(name: str) -> None:
     """Three digits: training amplifies the last bits of another processor."""
     if name == "moves_mnist" and not os.environ.get("GEOLESSONS_DATA"):

@@ -5,9 +5,9 @@ import torch
 from matplotlib.figure import Figure
 
 from geolessons import plots
-from geolessons.fields import ConstantField, Field, integrate
+from geolessons.fields import ConstantField, Field, Method, SoftmaxField, integrate
 
-LIMIT = 2.6
+ACROSS, UP = (-4.35, 4.35), (-3.75, 2.75)  # holds all 28 rows, wherever these fields push them
 
 
 def weights(seed: int = 0) -> torch.Tensor:
@@ -22,33 +22,56 @@ def lora_push(seed: int = 1) -> ConstantField:
     return ConstantField(torch.tensor([[0.8, 0.5]], dtype=torch.float64), B)
 
 
+def softmax_push(spread: float, seed: int = 2) -> SoftmaxField:
+    """DELoRA's field of rank 1, its logits scaled to a standard deviation, as training would scale them."""
+    W = weights()
+    field = SoftmaxField((28, 2), 1, generator=torch.Generator().manual_seed(seed), dtype=W.dtype)
+    with torch.no_grad():
+        field.W1.mul_(spread / field.logits(W).std())
+    return field
+
+
 class Rows:
     """Rows on the plane of their two weights above; what each row gained in sum, below."""
 
-    def __init__(self, fields: dict[str, Field], steps: int = 32):
+    def __init__(self, fields: dict[str, Field], steps: int = 32, method: Method = "rk4"):
         """`fields` maps a stop's name to a field on 28 × 2 matrices."""
-        self.W0, self.fields, self.steps = weights(), fields, steps
+        self.W0, self.fields, self.steps, self.method = weights(), fields, steps, method
         self.stops = {name: name for name in fields}
+        gains = [self.gains(1.0, name) for name in fields]
+        self.rising = min(float(gain.min()) for gain in gains) >= 0
 
     def at(self, t: float, field: str) -> np.ndarray:
         with torch.no_grad():
-            return integrate(self.fields[field], self.W0, horizon=t, steps=self.steps, method="rk4").numpy()
+            W = integrate(self.fields[field], self.W0, horizon=t, steps=self.steps, method=self.method)
+        return W.numpy()
+
+    def gains(self, t: float, field: str) -> np.ndarray:
+        """What each row has gained in sum."""
+        return (self.at(t, field) - self.W0.numpy()).sum(1)
+
+    def fan(self, t: float, field: str) -> float:
+        """The least angle, in degrees, that holds the arrows of all rows."""
+        across, up = (self.at(t, field) - self.W0.numpy()).T
+        headings = np.sort(np.degrees(np.arctan2(up, across)))
+        gaps = np.diff(headings, append=headings[0] + 360)
+        return float(360 - gaps.max())
 
     def alt(self, t: float, field: str | None = None) -> str:
         name = field or next(iter(self.fields))
-        gains = (self.at(t, name) - self.W0.numpy()).sum(1)
-        return f"{name}, t = {t:.2f}: the 28 rows gain from {gains.min():.2f} to {gains.max():.2f} in sum."
+        gains = self.gains(t, name)
+        fan = f"; their arrows lie within {self.fan(t, name):.1f}°" if t > 0 else ""
+        said = f"the 28 rows gain from {gains.min():.2f} to {gains.max():.2f} in sum{fan}."
+        return f"{name[0].upper() + name[1:]}, t = {t:.2f}: {said}"
 
     @plots.styled
     def draw(self, t: float, field: str | None = None) -> Figure:
         name = field or next(iter(self.fields))
         fig, above, meter = plots.card(height=4.7, share=0.62)
-        above.set(xlim=(-LIMIT * 1.28, LIMIT * 1.28), ylim=(-LIMIT, LIMIT), aspect="equal")
+        above.set(xlim=ACROSS, ylim=UP, aspect="equal")
         above.axhline(0, color=plots.INK, lw=0.6, alpha=0.3)
         above.axvline(0, color=plots.INK, lw=0.6, alpha=0.3)
-        above.text(
-            LIMIT * 1.28, -LIMIT, "across: weight on input 1\nup: weight on input 2", size=9, ha="right"
-        )
+        above.text(ACROSS[1], UP[0], "across: weight on input 1\nup: weight on input 2", size=9, ha="right")
         start, now = self.W0.numpy(), self.at(t, name)
         for a, b in zip(start, now, strict=True):
             if t > 0:
@@ -56,15 +79,17 @@ class Rows:
                 above.annotate("", b, a, arrowprops=arrow)
         above.plot(*start.T, "o", mfc="none", mec=plots.START, mew=1.2, ms=5)
         above.plot(*now.T, "o", color=plots.ADAPTED, ms=4)
-        above.set_title("28 rows of a weight matrix", x=0)
+        which = f": {name}" if len(self.fields) > 1 else ""
+        above.set_title(f"28 rows of a weight matrix{which}", x=0)
 
         ts = np.linspace(0, 1, 11)
         walked = np.append(ts[ts < t - 1e-9], t)
-        gains = np.array([(self.at(s, name) - start).sum(1) for s in walked])
+        gains = np.array([self.gains(s, name) for s in walked])
         meter.plot(walked, gains, color=plots.PUSH, lw=0.8)
         meter.plot([t] * len(start), gains[-1], "o", color=plots.ADAPTED, ms=3, clip_on=False)
         meter.axvline(t, color=plots.INK, lw=0.6, alpha=0.4)
-        meter.set(xlim=(0, 1), ylim=(-3.5, 3.5), xticks=[0, 0.5, 1], yticks=[-2, 0, 2])
+        ylim, yticks = ((0, 1.15), [0, 0.5, 1]) if self.rising else ((-3.5, 3.5), [-2, 0, 2])
+        meter.set(xlim=(0, 1), ylim=ylim, xticks=[0, 0.5, 1], yticks=yticks)
         meter.set_xticklabels(["0", "0.5", "1"])
         meter.set_title("what each row gained in sum")
         meter.set_xlabel("t, how far along")

@@ -1,9 +1,10 @@
-"""The numbered checks on velocity fields, V1 to V3, V5 to V9 and V11."""
+"""The numbered checks on velocity fields, V1 to V12, and the claims of page 2B, V16 to V18."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from geolessons.adapters import LoRA
 from geolessons.attaching import attach, merge_
 from geolessons.fields import ConstantField, SoftmaxField, integrate
 from geolessons.models import mlp
+from geolessons.studies.record import read
 from geolessons.velocity import VelocityLoRA
 
 DOUBLE = torch.float64
+RESULTS = Path(__file__).parents[2] / "book" / "results"
 
 
 def draw(seed: int) -> torch.Generator:
@@ -120,6 +123,32 @@ def test_the_length_of_the_field_is_bounded_on_both_sides(measured) -> None:
 
 
 @pytest.mark.claim(
+    "V4",
+    paper="DELoRA",
+    source="DELoRA, Eq. 7",
+    expected="as many numbers as LoRA's; an update of higher rank than the parameters",
+)
+def test_the_parameters_are_few_and_the_update_is_not_low_rank(measured) -> None:
+    """The field is a low-rank parameterisation: r·(d + k) numbers, as many as LoRA's."""
+    shapes = ((64, 64), (128, 64), (10, 128), (96, 288), (768, 96), (8, 8))
+    for (d, k), r in itertools.product(shapes, (1, 4, 8)):
+        field, lora = SoftmaxField((d, k), r, generator=draw(0)), LoRA((d, k), r, generator=draw(0))
+        counts = [sum(p.numel() for p in module.parameters()) for module in (field, lora)]
+        assert counts == [r * (d + k)] * 2
+    values = read(RESULTS / "pushes.json")
+    assert {values[f"lora.{layer}.rank"]["high"] for layer in ("fc1", "fc2", "fc3")} == {8}
+    trained = [values[f"literal.{layer}.rank"]["each"] for layer in ("fc1", "fc2", "fc3")]
+    assert min(map(min, trained)) > 8
+    measured(
+        f"r·(d + k) numbers at {len(shapes)} shapes; the trained updates of our network, r = 8, have rank "
+        f"{trained[0][0]:.0f} of 64, {min(trained[1]):.0f} to {max(trained[1]):.0f} of 128 and "
+        f"{trained[2][0]:.0f} of 10, LoRA's have 8, singular values above 10⁻⁶ of the largest; n = 5",
+        verdict="within limits",
+        limits="the parameters are of low rank, the update is not",
+    )
+
+
+@pytest.mark.claim(
     "V5", paper="ours", source="ours, on DELoRA, Eq. 7", expected="the same field to 1e-5, float32"
 )
 def test_only_the_product_of_the_parameters_counts(measured) -> None:
@@ -207,7 +236,8 @@ def test_the_field_hardly_feels_the_loss_at_its_start(measured) -> None:
         ratios.append(float(lora.B.grad.norm() / field.W1.grad.norm()))
     assert min(ratios) > 1e3
     measured(
-        f"the gradient of LoRA's B is {min(ratios):.1e} to {max(ratios):.1e} times that of W1, "
+        f"the gradient of LoRA's B is {round(min(ratios), -3):,.0f} to {round(max(ratios), -3):,.0f} times "
+        "that of W1, "
         "width 96, rank 8, n = 5"
     )
 
@@ -232,6 +262,42 @@ def test_lora_is_a_constant_field(measured) -> None:
             assert float((end - lora.weight(W)).abs().max()) < 2e-5
     assert worst < 2e-5
     measured("the same in one step; to 2e-5 at most in 8 or 100, float32")
+
+
+def signed(interval: dict, digits: int) -> str:
+    """The interval of a share or of a change, in % or points."""
+    return " to ".join(f"{100 * interval[end]:.{digits}f}".replace("-", "−") for end in ("low", "high"))
+
+
+@pytest.mark.claim(
+    "V10",
+    paper="DELoRA",
+    source="DELoRA, Eq. 3",
+    expected="more than 20 points lost within ten steps",
+)
+def test_the_whole_push_at_every_step(measured) -> None:
+    """The weights take the whole push of the field at every training step, as Eq. 3 prints it."""
+    values = read(RESULTS / "pushes.json")
+    rows, whole = ({i: values[f"piled.{axis}.{i}.read"] for i in (1, 5, 10, 50)} for axis in ("rows", "all"))
+    before = values["before.upright.read"]
+    assert before["low"] - rows[10]["high"] > 0.2
+    with_gradient = max(values[f"piled.rows.{lr}.50.read"]["high"] for lr in ("0.01", "0.1"))
+    assert with_gradient < 0.25
+    assert before["mean"] - whole[50]["mean"] < 0.02
+    assert values["piled.all.2000.read"]["high"] < 0.15
+    saved = values["piled.all.0.1.500.read"]
+    assert saved["low"] > values["before.tilted.read"]["high"]
+    alone = values["piled.all.2000.read"]
+    measured(
+        f"softmax over rows: {100 * before['mean']:.0f} % are read before, "
+        f"{100 * rows[1]['mean']:.0f} % after 1 step, {signed(rows[5], 0)} % after 5, "
+        f"{100 * rows[50]['mean']:.0f} % after 50, with gradient steps {100 * with_gradient:.0f} % at most; "
+        f"over the whole matrix: {100 * whole[50]['mean']:.0f} % after 50, {100 * alone['mean']:.0f} % after "
+        f"2,000, and with gradient steps of 0.1 on all weights {signed(saved, 0)} % of the new task after "
+        "500; n = 5",
+        verdict="within limits",
+        limits="softmax over the whole matrix, all weights trained beside it",
+    )
 
 
 @pytest.mark.claim(
@@ -283,3 +349,78 @@ def test_the_merged_weight_answers_in_one_pass(measured) -> None:
     assert {name: p.shape for name, p in model.named_parameters()} == plain
     assert all(type(m).__module__.startswith("torch.") for m in model.modules())
     measured("answers equal to 1e-5, float32; after merging every layer is a plain one again")
+
+
+@pytest.mark.claim(
+    "V16",
+    paper="DELoRA",
+    source="DELoRA, Eq. 2",
+    expected="a field trained in one step changes when followed in more",
+)
+def test_one_step_is_not_the_flow(measured) -> None:
+    """Fine-tuning follows the flow of the trained velocity field."""
+    values = read(RESULTS / "pushes.json")
+    said = []
+    for name, words in (
+        ("literal", "the field"),
+        ("centred", "centred"),
+        ("normalised", "normalised as well"),
+    ):
+        change = values[f"{name}.change.read"]
+        assert change["n"] == 5
+        assert change["high"] < -0.02, "all variants lose, and more than two points"
+        assert values[f"{name}.change.loss"]["low"] > 0
+        said.append(
+            f"{words} {100 * values[f'{name}.1.read']['mean']:.0f} to "
+            f"{100 * values[f'{name}.32.read']['mean']:.0f} % "
+            f"(change {signed(change, 0)} points)"
+        )
+    assert abs(values["lora.change.read"]["mean"]) < 1e-12
+    four = values["four.after four.read"]
+    assert four["low"] < 0 < four["high"]
+    measured(
+        f"tilted digits, trained with 1 step, followed in 32: {', '.join(said)}; trained with 4 steps, "
+        f"followed in 32: change {signed(four, 1)} points; n = 5",
+        verdict="within limits",
+        limits="LoRA's constant field, and fields trained with several steps",
+    )
+
+
+@pytest.mark.claim(
+    "V17",
+    paper="DELoRA",
+    source="DELoRA, 2.2",
+    expected="no constraint in the method",
+)
+def test_no_manifold_is_constructed(measured) -> None:
+    """The weights move on a low-dimensional manifold M, the field being tangent to it."""
+    found = []
+    for d, k, r in ((6, 5, 1), (6, 5, 2), (5, 6, 2), (8, 8, 3)):
+        W = frozen(d, k, std=1.0)
+        pushes = torch.stack([field_at(W, r, 3.0, seed)(W).detach().flatten() for seed in range(3 * d * k)])
+        found.append((int(torch.linalg.matrix_rank(pushes[1:] - pushes[0])), d * (k - 1)))
+    assert all(dimension == allowed for dimension, allowed in found)
+    measured(
+        "no M is given to test against; over its parameters the pushes at one W span all d·(k − 1) "
+        "directions that keep row sums, four shapes",
+        verdict="not testable here",
+    )
+
+
+@pytest.mark.claim(
+    "V18",
+    paper="DELoRA",
+    source="DELoRA, text and Table 1",
+    expected="the two exclude each other",
+)
+def test_two_fields_are_two_networks(measured) -> None:
+    """Each task has its own velocity field (text), and one forward pass serves all tasks (table)."""
+    W = frozen(96, 96)
+    first, second = (integrate(field_at(W, 8, 1.0, seed), W).detach() for seed in (0, 1))
+    apart = float((first - second).norm() / W.norm())
+    assert apart > 0.1
+    measured(
+        f"two fields make two weights, {apart:.1f} of ‖W₀‖ apart for logits of spread 1, and one pass has "
+        "one; we read the table: one field, shared by all tasks (V12)",
+        verdict="not testable here",
+    )
