@@ -18,7 +18,10 @@ def seeded(seed: int) -> Iterator[None]:
     Those of Python and numpy are put back too, if something inside changed them.
 
     Args:
-        seed: Any whole number.
+        seed: A whole number from 0 to 2⁶⁴ - 1.
+
+    Raises:
+        ValueError: For any other seed.
 
     Example:
         >>> with seeded(0):
@@ -29,9 +32,11 @@ def seeded(seed: int) -> Iterator[None]:
     """
     import numpy
 
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise ValueError(f"seed={seed!r} must be a whole number from 0 to 2**64 - 1")
     python, legacy = random.getstate(), numpy.random.get_state()  # noqa: NPY002 (to put it back)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(range(torch.accelerator.device_count())):
             torch.manual_seed(seed)
             yield
     finally:

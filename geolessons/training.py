@@ -7,11 +7,9 @@ mixed precision, accumulated gradients, and checkpoints from which a killed run 
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,6 +21,16 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from geolessons.checkpoints import Checkpoints
+from geolessons.guards import (
+    Precision,
+    accelerator_of_its_own,
+    check_counts,
+    described,
+    interruption,
+    left_as_found,
+    own_generator,
+    trained_tensors,
+)
 from geolessons.seeding import seeded
 
 if TYPE_CHECKING:
@@ -31,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["History", "descend", "fit", "read_in_batches"]
 
 Optimiser = Literal["adam", "sgd"]
-Precision = Literal["no", "bf16", "fp16"]
 OnStep = Callable[[int, int], AbstractContextManager[Any] | None]
 AfterEpoch = Callable[[int, nn.Module], Mapping[str, float] | None]
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -147,36 +154,41 @@ def fit(
     Ctrl-C ends the run after the step in progress, writes a checkpoint if there is a folder for it, and
     returns what was reached; a second Ctrl-C raises at once.  A run that was stopped or killed and is
     called again with the same arguments goes on from its newest checkpoint, and ends at the same weights
-    bit for bit on the same machine, threads and versions.  From within an epoch this holds for data that
-    reads the same twice; random augmentation does not.
+    bit for bit on the same machine, threads and versions (on a GPU, with torch's deterministic algorithms).
+    From within an epoch this holds for data that reads the same twice; random augmentation does not.
 
     Args:
         model: What the optimiser holds of it is trained; it stays on the device.
         loss: Called with the model and a batch on its device; gives the batch's mean loss, 0-d.
         loader: Of known length, with a `generator` of its own, which draws each epoch's order.  Each of
-            several processes reads its share of the batches.
-        optimiser: Holds the tensors to train.
+            several processes (`accelerate launch`, `torchrun`) reads its share of the batches.
+        optimiser: Holds the tensors of the model to train.
         epochs: Passes over the data.
-        schedule: Of learning rates; stepped after each step of the optimiser.
+        schedule: Of the optimiser's learning rates; stepped after each step of the optimiser.
         on_step: Called as `on_step(i, N)` before step i = 1, …, N, e.g. to move a t.  If it returns a
             context manager, the forward and backward passes of the step run inside it.
         after_epoch: Called as `after_epoch(epoch, model)` with epoch = 1, 2, …, the model in evaluation mode
             and no gradients recorded; the numbers it returns go into the history.
         accumulate: Batches a step; their gradients are averaged, also where an epoch ends early.
         clip: The largest gradient norm; a longer gradient is shortened to it.
-        precision: Of the forward pass: the model's own, `"no"`; `"bf16"`; `"fp16"`.
+        precision: Of the forward pass: the model's own, `"no"`; `"bf16"`; or `"fp16"`, on a GPU.
         cpu: Stay on the processor, whatever else there is.
-        seed: Of the global generators during the run, from which dropout draws; they are put back.
-        checkpoints: Folder for checkpoints; the two newest are kept.  Each holds the whole model.
+        seed: Of the global generators during the run, from which dropout draws; they are put back.  The
+            second process takes `seed + 1`, and so on.
+        checkpoints: Folder for checkpoints; the two newest are kept.  Each holds the whole `state_dict`.
         every: Steps from one checkpoint to the next; if not given, an epoch's.
         progress: Show a bar; if not given, in terminals only.
         label: Words beside the bar.
 
     Raises:
-        ValueError: If a number is not positive, the precision unknown, the loader empty, without length or
-            generator, the optimiser without a tensor of the model that requires gradients; or if the
-            checkpoint to go on from is damaged or of another run (then the model is left as it was).
-        FloatingPointError: If loss or gradient become NaN or infinite; the weights are those before the step.
+        ValueError: If a number is not positive, or the precision unknown or not to be had; if the loader is
+            empty, without length or generator, or one whose order cannot be drawn again; if the optimiser
+            holds a tensor that is not the model's, or none that requires gradients, or the schedule is of
+            another optimiser; if the loss is not 0-d; or if the checkpoint to go on from is damaged or of
+            another run (then model and optimiser are left as they were).
+        NotADirectoryError: If `checkpoints` is a file.
+        FloatingPointError: If loss or gradient become NaN or infinite; the weights are those before the step
+            (BatchNorm's averages have seen its batch).
 
     Example:
         >>> from torch.utils.data import TensorDataset
@@ -192,37 +204,38 @@ def fit(
         >>> round(model.weight.item(), 4), len(history.loss)
         (3.0, 50)
     """
-    generator = _check(model, loader, optimiser, epochs, accumulate, clip, precision, every)
-    trained = [p for group in optimiser.param_groups for p in group["params"]]
-    accelerator = _accelerator(precision, cpu)
-    with _as_found(model, optimiser), seeded(seed), _interruption(accelerator) as interrupted:
+    check_counts(epochs=epochs, accumulate=accumulate, every=every)
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip={clip} must be a positive number, or None")
+    generator = own_generator(loader, resumable=checkpoints is not None)
+    trained = trained_tensors(model, optimiser, schedule)
+    with (
+        accelerator_of_its_own(precision, cpu) as accelerator,
+        left_as_found(model, optimiser),
+        seeded(seed + accelerator.process_index),
+        interruption(accelerator) as interrupted,
+    ):
         wrapped, stepper, batches = accelerator.prepare(model, optimiser, loader)
-        if schedule is not None:
-            accelerator.register_for_checkpointing(schedule)
+        if len(batches) == 0:
+            raise ValueError("loader has no batch for each process: there is nothing to train on")
         per_epoch = -(-len(batches) // accumulate)
         N = epochs * per_epoch
         history, saved = History(), None
         if checkpoints is not None:
-            same: dict[str, Any] = {
-                "steps": N,
-                "batches": len(batches),
-                "accumulate": accumulate,
-                "seed": seed,
-            }
-            same |= {"precision": precision, "processes": accelerator.num_processes}
-            saved = Checkpoints(checkpoints, accelerator, model, generator, same)
+            if schedule is not None:
+                accelerator.register_for_checkpointing(schedule)
+            same = described(model, loader, optimiser, schedule)
+            same |= {"epochs": epochs, "batches": len(batches), "accumulate": accumulate, "clip": clip}
+            same |= {"precision": precision, "seed": seed, "processes": accelerator.num_processes}
+            parts = [part for part in (model, optimiser, schedule) if part is not None]
+            saved = Checkpoints(checkpoints, accelerator, parts, generator, same)
             history = History(**(saved.resume() or {}))
-        hidden = True if progress is False or not accelerator.is_main_process else None
-        bar = tqdm(
-            desc=label,
-            total=N,
-            initial=len(history.loss),
-            unit="step",
-            leave=False,
-            disable=False if progress and not hidden else hidden,
-        )
-        with bar:
-            for epoch in range(len(history.loss) // per_epoch + 1, epochs + 1):
+        shown = progress if accelerator.is_main_process else False
+        hidden = None if shown is None else not shown  # tqdm's None: in terminals only
+        done = len(history.loss)
+        with tqdm(desc=label, total=N, initial=done, unit="step", leave=False, disable=hidden) as bar:
+            for epoch in range(done // per_epoch + 1, epochs + 1):
+                batches.set_epoch(epoch - 1)  # for samplers and data that ask
                 order, skip = generator.get_state(), len(history.loss) % per_epoch * accumulate
                 reading = iter(accelerator.skip_first_batches(batches, skip) if skip else batches)
                 model.train()
@@ -232,10 +245,11 @@ def fit(
                     with (on_step(i, N) if on_step else None) or nullcontext():
                         value = _gradients(accelerator, wrapped, loss, group)
                     norm = float(accelerator.clip_grad_norm_(trained, math.inf if clip is None else clip))
+                    # where gradients are scaled, the scaler sees to the infinite ones
                     _refuse_infinite(value, norm if accelerator.scaler is None else 0.0, i)
                     history.lr.append(float(optimiser.param_groups[0]["lr"]))
                     stepper.step()
-                    stepper.zero_grad()
+                    model.zero_grad()
                     if schedule is not None and not accelerator.optimizer_step_was_skipped:
                         schedule.step()
                     history.loss.append(value)
@@ -245,7 +259,8 @@ def fit(
                     ended = i == epoch * per_epoch
                     if ended and after_epoch:
                         with torch.no_grad():
-                            history.epochs.append(dict(after_epoch(epoch, model.eval()) or {}))
+                            numbers = after_epoch(epoch, model.eval()) or {}
+                        history.epochs.append({name: float(number) for name, number in numbers.items()})
                     history.finished = i == N
                     stop = interrupted()
                     if saved and (stop or history.finished or i % (every or per_epoch) == 0):
@@ -253,6 +268,11 @@ def fit(
                     if stop:
                         return history
                     clock = time.perf_counter()
+                if len(history.loss) != epoch * per_epoch:
+                    raise ValueError(
+                        f"loader gave batches for {len(history.loss)} steps by the end of epoch {epoch}; by "
+                        f"its length they are {epoch * per_epoch}"
+                    )
     return history
 
 
@@ -291,8 +311,9 @@ def _gradients(accelerator: Accelerator, model: nn.Module, loss: Loss, group: li
         # gradients travel between processes once, with the last batch
         with nullcontext() if j == len(group) else accelerator.no_sync(model):
             value = loss(model, batch)
-            if value.dim():
-                raise ValueError(f"loss returned shape {tuple(value.shape)}; it must be a mean, 0-d")
+            if not isinstance(value, Tensor) or value.dim():
+                what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r}"
+                raise ValueError(f"loss returned {what}; it must be a mean, a 0-d tensor")
             accelerator.backward(value / len(group))
         total = total + value.detach() / len(group)
     return float(accelerator.reduce(total, reduction="mean"))
@@ -304,88 +325,3 @@ def _refuse_infinite(value: float, norm: float, i: int) -> None:
             raise FloatingPointError(
                 f"the {what} became {number} in step {i}: take a smaller learning rate, clip, or a warm-up"
             )
-
-
-def _accelerator(precision: Precision, cpu: bool) -> Accelerator:
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    # A second run in a process may ask for another precision or device; Transformers' Trainer does the same.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=precision, cpu=cpu, step_scheduler_with_optimizer=False)
-
-
-@contextmanager
-def _as_found(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[None]:
-    """Afterwards no wrapped method, mark or gradient is left, and each module is in its mode."""
-    modes = {m: m.training for m in model.modules()}
-    before = [(owner, dict(vars(owner))) for owner in (model, optimiser)]
-    try:
-        yield
-    finally:
-        for owner, held in before:
-            for name in set(vars(owner)) - set(held):
-                delattr(owner, name)
-            for name in {"forward", "step"} & set(held):
-                vars(owner)[name] = held[name]
-        for module, mode in modes.items():
-            module.training = mode
-        optimiser.zero_grad(set_to_none=True)
-
-
-@contextmanager
-def _interruption(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C only takes note, once; the function says whether any process has taken note."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT) if main else None
-
-    def note(*_: object) -> None:
-        accelerator.set_trigger()
-        signal.signal(signal.SIGINT, before or signal.default_int_handler)
-
-    if main:
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield accelerator.check_trigger
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before or signal.default_int_handler)
-
-
-def _check(
-    model: nn.Module,
-    loader: DataLoader[Any],
-    optimiser: torch.optim.Optimizer,
-    epochs: int,
-    accumulate: int,
-    clip: float | None,
-    precision: Precision,
-    every: int | None,
-) -> torch.Generator:
-    """Refuse what cannot be trained; the loader's generator."""
-    for name, number in (("epochs", epochs), ("accumulate", accumulate), ("every", every)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-            raise ValueError(f"{name}={number!r} must be a whole number, 1 or more")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip={clip} must be a positive number, or None")
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision={precision!r} is unknown; it is one of {', '.join(get_args(Precision))}")
-    try:
-        length = len(loader)
-    except TypeError as error:
-        raise ValueError("loader has no length: the number of steps must be known beforehand") from error
-    if length == 0:
-        raise ValueError("loader is empty: there is nothing to train on")
-    generator = loader.generator
-    if generator is None or getattr(loader.sampler, "generator", generator) is not generator:
-        raise ValueError(
-            "loader needs a generator of its own, also its sampler's: DataLoader(…, shuffle=True, "
-            "generator=torch.Generator().manual_seed(0)); else the order hangs on global state"
-        )
-    own = {id(p) for p in model.parameters() if p.requires_grad}
-    held = [p for group in optimiser.param_groups for p in group["params"]]
-    if not any(id(p) in own for p in held):
-        raise ValueError(
-            "optimiser holds no tensor of the model that requires gradients: nothing would train"
-        )
-    return generator
