@@ -5,7 +5,7 @@
 # make notebooks  run the chapters and store their text outputs
 # make claims     measure the claims ledger anew
 # make studies    measure the results of several seeds anew (minutes; with GEOLESSONS_DATA an hour and more)
-# make bench      speed, page weight, latency
+# make bench      speed, memory, page weight, latency
 # make clean      remove what was built
 #
 # Everything runs in .venv, which is made and filled when it is missing or out of date.
