@@ -4,7 +4,7 @@
 # make test-all   the same check twice, the second time on two threads
 # make notebooks  run the chapters and store their text outputs
 # make claims     measure the claims ledger anew
-# make studies    measure the results of several seeds anew (minutes)
+# make studies    measure the results of several seeds anew (minutes; with GEOLESSONS_DATA an hour and more)
 # make bench      speed, page weight, latency
 # make clean      remove what was built
 #
@@ -77,13 +77,18 @@ notebooks: $(VENV)/installed
 claims: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/claims -q --ledger book/results/claims.json
 
-# Minutes: the measurements behind the book's numbers.  moves_mnist needs GEOLESSONS_DATA.
+# The measurements behind the book's numbers.  Those on MNIST need GEOLESSONS_DATA.
 studies: $(VENV)/installed
-	for study in moves roads pushes; do $(BIN)/python -m geolessons.studies.$$study --out book/results/$$study.json || exit 1; done
-	if [ -n "$$GEOLESSONS_DATA" ]; then $(BIN)/python -m geolessons.studies.moves_mnist --out book/results/moves_mnist.json; fi
+	for study in moves roads pushes glra; do $(BIN)/python -m geolessons.studies.$$study --out book/results/$$study.json || exit 1; done
+	if [ -n "$$GEOLESSONS_DATA" ]; then \
+		$(BIN)/python -m geolessons.studies.moves_mnist --out book/results/moves_mnist.json; \
+		for data in mnist fashion; do \
+			$(BIN)/python -m geolessons.studies.glra --data $$data --out book/results/glra_$$data.json; done; fi
 
 bench: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/angles.py
+	for script in adapters merging; do \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$script.py --out _build/bench/$$script.json || exit 1; done
 	@cat _build/measured.json 2> /dev/null || echo "for page weight and slider latency: make book site-check"
 
 clean:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geolessons.trees import Params
+from geolessons.trees import Params, check_rank, eager
 
 __all__ = ["Adapter", "LoRA", "Rows", "Scaling", "adapted"]
 
@@ -110,8 +110,7 @@ class LoRA(Adapter):
     ) -> None:
         super().__init__(shape)
         d, k = self.shape
-        if not 1 <= rank <= min(d, k):
-            raise ValueError(f"rank={rank} must be from 1 to min{(d, k)} = {min(d, k)}")
+        rank = check_rank(rank, self.shape)
         if alpha is not None and not math.isfinite(alpha):
             raise ValueError(f"alpha={alpha} must be a finite number")
         if scaling not in get_args(Scaling):
@@ -154,10 +153,7 @@ class LoRA(Adapter):
         """
         self.check(W0)
         a, b = self.mix(W0)
-        y = F.linear(x, W0, bias if a is None else None)  # (…, d), in autocast's dtype where it is on
-        if a is not None:
-            a = a.to(y.dtype)
-            y = y * a if bias is None else torch.addcmul(bias.to(y.dtype), y, a)
+        y = _linear(x, W0, a, bias)  # (…, d), in autocast's dtype where it is on
         if self.dropout and self.training:
             x = F.dropout(x, self.dropout)
         h = F.linear(x, self.A.to(y.dtype))  # (…, r)
@@ -273,6 +269,38 @@ def adapted(W0: Params, adapters: Mapping[str, Adapter]) -> Params:
 def _rows_times(a: Tensor | None, W: Tensor) -> Tensor:
     """Each row of W times its entry of a, which is (d,) or 0-d; None is 1."""
     return W if a is None else a.to(W.dtype).reshape(-1, 1) * W
+
+
+def _linear(x: Tensor, W0: Tensor, a: Tensor | None, bias: Tensor | None) -> Tensor:
+    """x·(a·W0)ᵀ + bias, where a multiplies W0 or x·W0ᵀ, whichever has fewer entries."""
+    if a is None:
+        return F.linear(x, W0, bias)
+    held = not (a.requires_grad or W0.requires_grad)
+    if held and x.numel() >= W0.numel() and eager():
+        return _Linear.apply(x, W0, a, bias)  # type: ignore[no-untyped-call]
+    y = F.linear(x, W0)
+    a = a.to(y.dtype)
+    return y * a if bias is None else torch.addcmul(bias.to(y.dtype), y, a)
+
+
+class _Linear(torch.autograd.Function):
+    """x·(a·W0)ᵀ + bias.  Keeps W0 and a for the backward pass, not their product, which is as large as W0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, W0: Tensor, a: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(W0, a)
+        ctx.dtype = x.dtype
+        return F.linear(x, _rounded_once(a, W0), bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), (W0, a), needed = grads, ctx.saved_tensors, ctx.needs_input_grad
+        of_x = (grad @ _rounded_once(a, W0).to(grad.dtype)).to(ctx.dtype) if needed[0] else None
+        return of_x, None, None, grad.reshape(-1, len(W0)).sum(0) if needed[3] else None
+
+
+def _rounded_once(a: Tensor, W0: Tensor) -> Tensor:
+    return _rows_times(a, W0.to(torch.promote_types(W0.dtype, torch.float32))).to(W0.dtype)
 
 
 def full_precision(W0: Tensor) -> AbstractContextManager[Any]:

@@ -11,14 +11,15 @@ Sums run in float64 where the device has it.  For float64 input the product c·u
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from geolessons.trees import blocks, wide
+from geolessons.trees import block_size, blocks
 
-__all__ = ["Measured", "measure", "sinc"]
+__all__ = ["Measured", "measure", "measure_for_slerp", "sinc"]
 
 
 @dataclass(frozen=True)
@@ -37,31 +38,87 @@ class Measured:
 
 def measure(u: Tensor, v: Tensor) -> Measured:
     """Angle and lengths of each pair of rows; u, v: (rows, n), any floating dtype."""
-    rows, columns = u.shape
     double = u.dtype == torch.float64
     u, scale0 = _scaled(u) if double else (u, 1.0)
     v, scale1 = _scaled(v) if double else (v, 1.0)
-    uu, uv, vv, rest2 = wide(u.new_zeros(4, rows))
-    for b in blocks(rows, columns):
-        x, y = wide(u[:, b]), wide(v[:, b])
-        uu, uv, vv = uu + (x * x).sum(1), uv + (x * y).sum(1), vv + (y * y).sum(1)
+    found = []
+    for p, q in zip(_stacks(u), _stacks(v), strict=True):
+        uu, uv, vv = _products(p, q)
+        c = _ratio(uv, uu)
+        rest2 = torch.stack([_rest2(x, y, c[..., None], double) for x, y in blocks(p, q)]).sum(0)
+        found.append(torch.stack([uu, vv, c, rest2]).reshape(4, -1))
+    uu, vv, c, rest2 = torch.cat(found, 1)
+    m = _measured(uu, vv, c, rest2, u.shape[1] == 1)
+    return Measured(m.omega, m.n0 / scale0, m.n1 / scale1, m.zero0, m.zero1)
+
+
+def measure_for_slerp(pairs: Sequence[tuple[Tensor, Tensor]]) -> Measured:
+    """Angle and lengths of all pairs of rows of many tensors, as exactly as SLERP's coefficients need them.
+
+    The coefficients are functions of ω², so an absolute error of 10⁻¹⁵ in ω² is nothing to tensors narrower
+    than float64: they are looked at once, not twice.  (ω itself loses digits below 10⁻³ and is noise below
+    10⁻⁸: `measure` is for looking at angles.)  If any is float64, all are measured in full.
+
+    Args:
+        pairs: (u, v), each (rows, n); at least one.
+
+    Returns:
+        Vectors with an entry for each row of the first pair, then of the second, and so on.
+    """
+    home = pairs[0][0].device
+    if any(u.dtype == torch.float64 for u, _ in pairs):
+        each = [measure(u, v) for u, v in pairs]
+        parts = zip(*((m.omega, m.n0, m.n1, m.zero0, m.zero1) for m in each), strict=True)
+        return Measured(*(torch.cat([x.to(home) for x in part]) for part in parts))
+    found = [
+        _products(p, q).reshape(3, -1) for u, v in pairs for p, q in zip(_stacks(u), _stacks(v), strict=True)
+    ]
+    uu, uv, vv = torch.cat([x.to(home) for x in found], 1)
+    c = _ratio(uv, uu)
+    single = torch.tensor([u.shape[1] == 1 for u, _ in pairs for _ in range(len(u))], device=home)
+    return _measured(uu, vv, c, vv - c * uv, single)
+
+
+def _measured(uu: Tensor, vv: Tensor, c: Tensor, rest2: Tensor, single: bool | Tensor) -> Measured:
+    """From squared lengths, the c in v = c·u + rest, and the rest's squared length."""
     zero0, zero1 = uu == 0, vv == 0
-    c = uv / torch.where(zero0, 1.0, uu)
-    for b in blocks(rows, columns):
-        x, y = wide(u[:, b]), wide(v[:, b])
-        if double:
-            product = c[:, None] * x
-            rest = (y - product) - _product_error(c[:, None], x, product)
-        else:
-            rest = torch.addcmul(y, c[:, None], x, value=-1)
-        rest2 = rest2 + (rest * rest).sum(1)
     n0, n1 = torch.where(zero0, 1.0, uu).sqrt(), torch.where(zero1, 1.0, vv).sqrt()
-    none = zero0 | zero1 | (rest2 == 0)
-    if columns == 1:  # a sign only: what rounding left of the rest is no angle
-        none = torch.ones_like(none)
+    # one entry has a sign only: what rounding left of the rest is no angle
+    none = zero0 | zero1 | (rest2 <= 0) | single
     sine = torch.where(none, 0.0, torch.where(none, 1.0, rest2).sqrt())  # sqrt has no slope at 0
     omega = torch.atan2(sine, torch.where(zero0 | zero1, 1.0, c * n0))
-    return Measured(omega, n0 / scale0, n1 / scale1, zero0, zero1)
+    return Measured(omega, n0, n1, zero0, zero1)
+
+
+def _ratio(uv: Tensor, uu: Tensor) -> Tensor:
+    return uv / torch.where(uu == 0, 1.0, uu)
+
+
+def _stacks(x: Tensor) -> Sequence[Tensor]:
+    """A single row as a vector, many in stacks that stay in cache."""
+    rows, columns = x.shape
+    return [x[0]] if rows == 1 else torch.split(x, max(1, block_size(x) // max(1, columns)))
+
+
+def _products(u: Tensor, v: Tensor) -> Tensor:
+    """⟨u, u⟩, ⟨u, v⟩ and ⟨v, v⟩ of two vectors, or of each pair of rows: (3,) or (3, rows)."""
+    terms = [term for x, y in blocks(u, v) for term in (_dots(x, x), _dots(x, y), _dots(y, y))]
+    each = torch.stack(terms)
+    return each if len(terms) == 3 else each.view(-1, 3, *terms[0].shape).sum(0)
+
+
+def _rest2(x: Tensor, y: Tensor, c: Tensor, double: bool) -> Tensor:
+    """The squared length of the part of y across x, which is y − c·x; `double` if x is no wider copy."""
+    if double:
+        product = c * x
+        rest = (y - product) - _product_error(c, x, product)
+    else:
+        rest = torch.addcmul(y, c, x, value=-1)
+    return _dots(rest, rest)
+
+
+def _dots(x: Tensor, y: Tensor) -> Tensor:
+    return torch.dot(x, y) if x.dim() == 1 else torch.linalg.vecdot(x, y)
 
 
 def _scaled(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,11 +10,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from geolessons.angles import measure, sinc
-from geolessons.scopes import Scope, antipodal_problem, by_row, refuse, rows_of, vectors, zero_problem
-from geolessons.trees import Params, any_true, wide
+from geolessons.angles import measure_for_slerp, sinc
+from geolessons.scopes import ANTIPODAL, Scope, antipodal_problem, refuse, rows_of, vectors, zero_problem
+from geolessons.trees import Params, any_true, check_finite, eager, wide
 
-__all__ = ["Arc", "NormMode", "arcs_between", "check_t", "coefficients", "mixture"]
+__all__ = ["Arcs", "NormMode", "arcs_between", "check_t", "coefficients", "mixture"]
 
 NormMode = Literal["raw", "direction_linear", "direction_geometric"]
 
@@ -48,7 +48,7 @@ def mixture(
 
     Args:
         omega: Angles in radians.
-        n0: Lengths of W0, or 1 where nothing is to be prescribed (`raw`).
+        n0: Lengths of W0, or 1 where nothing is to be prescribed; not looked at in `raw`.
         n1: Lengths of W1, likewise.
         norm_mode: `"raw"`, `"direction_linear"` or `"direction_geometric"`.
         t: How far along.
@@ -58,6 +58,8 @@ def mixture(
     """
     t = _wide(t)
     f, g = coefficients(omega, t)
+    if norm_mode == "raw":
+        return f, g
     ratio = n1 / n0  # exactly 1 for equal lengths, and then so are both factors
     if norm_mode == "direction_geometric":
         return f * ratio**t, g * ratio ** (t - 1)
@@ -73,27 +75,29 @@ def _length(n0: Tensor, n1: Tensor, norm_mode: NormMode, t: float | Tensor) -> t
 
 
 @dataclass(frozen=True)
-class Arc:
-    """SLERP of one tensor, ready to be evaluated: the angle is measured once, not at each t.
+class Arcs:
+    """SLERP between two points, ready to be evaluated: the angles are measured once, not at each t.
 
-    `omega`, `n0`, `n1` broadcast against the tensors.  ω = 0 with n0 = n1 is the straight line;
-    `straightened` says that a vector takes it for want of a direction.
+    `omega`, `n0`, `n1` have one entry a vector, and tensor i of the point has the next `counts[i]` of them.
+    ω = 0 with n0 = n1 is the straight line; `straight` names the tensors that take it, wholly or in some
+    rows, for want of a direction.
     """
 
-    W0: Tensor
-    W1: Tensor
+    W0: Params
+    W1: Params
     omega: Tensor
     n0: Tensor
     n1: Tensor
+    counts: list[int]
     norm_mode: NormMode
-    straightened: bool
+    straight: list[str]
 
-    def at(self, t: float | Tensor) -> Tensor:
-        """W(t), in the dtype of W0."""
+    def at(self, t: float | Tensor) -> Params:
+        """W(t), in the dtypes of W0."""
         return self._combine(*mixture(self.omega, self.n0, self.n1, self.norm_mode, t))
 
-    def velocity(self, t: float | Tensor) -> Tensor:
-        """dW/dt at t, in the dtype of W0."""
+    def velocity(self, t: float | Tensor) -> Params:
+        """dW/dt at t, in the dtypes of W0."""
         t = _wide(t)
         f, g = coefficients(self.omega, t)
         whole = sinc(self.omega)
@@ -103,50 +107,70 @@ class Arc:
         b = (dg * length + g * rate) / self.n1
         return self._combine(a, b)
 
-    def _combine(self, a: Tensor, b: Tensor) -> Tensor:
-        # half precision is summed in float32 and rounded once
-        dtype = torch.promote_types(self.W0.dtype, torch.float32)
-        return torch.addcmul(a.to(dtype) * self.W0.to(dtype), b.to(dtype), self.W1.to(dtype)).to(
-            self.W0.dtype
-        )
+    def _combine(self, a: Tensor, b: Tensor) -> Params:
+        """a·W0 + b·W1, each vector with its own a and b."""
+        shares: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, Tensor]]] = {}
+        found = {}
+        for i, (name, W) in enumerate(self.W0.items()):
+            # half precision is summed in float32 and rounded once
+            dtype = torch.promote_types(W.dtype, torch.float32)
+            if (dtype, W.device) not in shares:
+                pieces = (torch.split(c.to(W.device, dtype), self.counts) for c in (a, b))
+                shares[dtype, W.device] = list(zip(*pieces, strict=True))
+            shape = (-1,) + (1,) * (W.dim() - 1) if W.dim() else ()
+            x, y = (c.reshape(shape) for c in shares[dtype, W.device][i])
+            first, second = x * W.to(dtype), self.W1[name].to(dtype)
+            # in place where that is possible: new memory is half of the time
+            total = first.addcmul_(y, second) if eager() else torch.addcmul(first, y, second)
+            found[name] = total.to(W.dtype)
+        return found
 
 
 def arcs_between(
     W0: Params, W1: Params, scope: Scope, norm_mode: NormMode, *, zero: Literal["refuse", "straight"]
-) -> dict[str, Arc]:
-    """One `Arc` for each tensor; all that must be refused is refused here, in one message.
+) -> Arcs:
+    """The arcs from W0 to W1; all that must be refused of their values is refused here, in one message.
+
+    The entries are looked at once, for all of it: NaN and infinity show in the lengths.
 
     Raises:
-        ValueError: For antipodal vectors, zero vectors (if they are to be refused), or an unknown scope or
-            norm_mode.
+        ValueError: For NaN or infinite entries, antipodal vectors, zero vectors (if they are to be refused),
+            or an unknown scope or norm_mode.
     """
     if scope not in get_args(Scope):
         raise ValueError(f"scope={scope!r} is unknown; it is one of {', '.join(get_args(Scope))}")
     if norm_mode not in get_args(NormMode):
         raise ValueError(f"norm_mode={norm_mode!r} is unknown; it is one of {', '.join(get_args(NormMode))}")
-    problems: list[str] = []
-    found = {}
-    for name, (U, V) in vectors(W0, W1, scope).items():
-        u = rows_of(U, scope)
-        m = measure(u, rows_of(V, scope))
-        if zero == "refuse":
-            problems += [zero_problem(m.zero0, name, "W0"), zero_problem(m.zero1, name, "W1")]
-        # a zero vector has no direction, a single number only a sign: nothing to turn
-        straight = m.zero0 | m.zero1 | torch.full_like(m.zero0, u.shape[1] == 1)
-        omega = torch.where(straight, 0.0, m.omega)
-        problems.append(antipodal_problem(omega, name))
-        plain = torch.ones_like(straight) if norm_mode == "raw" else straight
-        n0, n1 = (torch.where(plain, 1.0, n) for n in (m.n0, m.n1))
-        found[name] = omega, n0, n1, any_true(straight)
-    refuse(problems)
-
-    arcs = {}
-    for name, W in W0.items():
-        *measured, straightened = found["" if scope == "model" else name]
-        shape = (-1,) + (1,) * (W.dim() - 1) if by_row(W, scope) else ()
-        omega, n0, n1 = (x.reshape(shape) for x in measured)
-        arcs[name] = Arc(W, W1[name], omega, n0, n1, norm_mode, straightened)
-    return arcs
+    names = vectors(W0, W1, scope)
+    pairs = [(rows_of(U, scope), rows_of(V, scope)) for U, V in names.values()]
+    counts = [len(u) for u, _ in pairs]
+    m = measure_for_slerp(pairs)
+    if any_true(~torch.isfinite(m.n0 + m.n1)):
+        check_finite(W0, "W0")
+        check_finite(W1, "W1")
+    single = [u.shape[1] == 1 for u, _ in pairs for _ in range(len(u))]
+    # a zero vector has no direction, a single number only a sign: nothing to turn
+    straight = m.zero0 | m.zero1 | torch.tensor(single, device=m.omega.device)
+    omega = torch.where(straight, 0.0, m.omega)
+    zeros = (m.zero0, m.zero1) if zero == "refuse" else ()
+    if any_true(omega > ANTIPODAL) or any(any_true(z) for z in zeros):
+        each = zip(names, *(torch.split(x, counts) for x in (omega, m.zero0, m.zero1)), strict=True)
+        problems = []
+        for name, angle, zero0, zero1 in each:
+            if zeros:
+                problems += [zero_problem(zero0, name, "W0"), zero_problem(zero1, name, "W1")]
+            problems.append(antipodal_problem(angle, name))
+        refuse(problems)
+    plain = torch.ones_like(straight) if norm_mode == "raw" else straight
+    n0, n1 = (torch.where(plain, 1.0, n) for n in (m.n0, m.n1))
+    if scope == "model":  # one vector, of which every tensor is a part
+        omega, n0, n1, straight = (x.expand(len(W0)) for x in (omega, n0, n1, straight))
+        counts = [1] * len(W0)
+    lost: list[str] = []
+    if any_true(straight):
+        marks = iter(straight.tolist())
+        lost = [name for name, n in zip(W0, counts, strict=True) if any([next(marks) for _ in range(n)])]
+    return Arcs(W0, W1, omega, n0, n1, counts, norm_mode, lost)
 
 
 def check_t(t: float | Tensor, extrapolate: bool) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from geolessons.adapters import Adapter
-from geolessons.matching import join, match_layers, match_trained, some
+from geolessons.matching import join, match_layers, match_trained, some, spread
 from geolessons.probing import without_effect
 from geolessons.trees import Params, check_finite
 
@@ -26,6 +26,9 @@ FLAGS = "_requires_grad_before_attach"  # on the module given to attach: paramet
 
 class AdaptedLinear(nn.Linear):
     """A linear layer whose weight is what an adapter makes of a frozen one.  Made by `attach`.
+
+    `weight` is formed at each read.  Hugging Face's T5 reads `wo.weight.dtype` twice in each forward: with
+    adapters on `wo` a forward of one token takes two to three times as long; `merge_` before generating.
 
     Attributes:
         base_weight: The frozen tensor, (d, k).
@@ -60,6 +63,10 @@ def attach(
 
     A call that fails leaves the model as it was.
 
+    To train in several processes attach first, then wrap: `DistributedDataParallel(model)` or FSDP2's
+    `fully_shard`.  Where adapters have another dtype than their layers, `fully_shard` each `layer.adapter`
+    first and call `register_fsdp_forward_method` for its `"linear"` and its `"weight"`.
+
     Args:
         model: Any module.
         patterns: Shell-style, for layer names: `"*.attn.qkv"`.
@@ -74,8 +81,9 @@ def attach(
     Raises:
         TypeError: If `make` gives anything but an adapter.
         ValueError: If a pattern matches nothing or only layers that are not `nn.Linear`, meets
-            `nn.MultiheadAttention`, a tied weight, or a model with adapted layers; if an adapter is used
-            twice or made for another shape; or if no adapter has an effect on the probe.
+            `nn.MultiheadAttention`, a tied weight, or a model that has adapted layers or is spread over
+            processes; if an adapter is used twice or made for another shape; or if no adapter has an effect
+            on the probe.
 
     Warns:
         UserWarning: If some adapters have no effect on the probe.
@@ -87,6 +95,12 @@ def attach(
         ['0']
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    wrappers = spread(model)
+    if wrappers:
+        raise ValueError(
+            f"the model is spread over processes ({', '.join(sorted(wrappers))}), which would not see "
+            "adapters that come after: attach first, then wrap it"
+        )
     held = adapted_layers(model)
     if held:
         raise ValueError(
@@ -122,7 +136,8 @@ def detach(model: nn.Module) -> None:
     Parameters that were trained besides (`train=`) keep their values; they were never copied.
 
     Raises:
-        ValueError: If the model has no adapters, or `attach` was called on a module around it.
+        ValueError: If the model has no adapters, its parameters are sharded, or `attach` was called on a
+            module around it.
     """
     _check_covered(model)
     _restore(model, adapted_layers(model))
@@ -149,7 +164,8 @@ def merge_(model: nn.Module) -> None:
 def effective_weights(model: nn.Module) -> Params:
     """The point that the model is at: its parameters by their names before `attach`, adapters applied.
 
-    Detached copies, as `params_of` gives them; the values are those that `merge_` would store.
+    Detached copies, as `params_of` gives them; the values are those that `merge_` would store.  Those of
+    sharded parameters are sharded too.
     """
     layers = adapted_layers(model)
     found = {}
@@ -165,6 +181,21 @@ def effective_weights(model: nn.Module) -> Params:
 def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
     """The adapted layers of a model, by name."""
     return {name: m for name, m in model.named_modules() if isinstance(m, AdaptedLinear)}
+
+
+def check_gathered(model: nn.Module) -> None:
+    """Refuse a model whose parameters are in shards, each process with its own.
+
+    Raises:
+        ValueError: If they are (FSDP, tensor parallelism).
+    """
+    shards = spread(model) - {"DistributedDataParallel"}
+    if shards:
+        raise ValueError(
+            f"the model's parameters are in shards ({', '.join(sorted(shards))}): gather its state_dict "
+            "(torch.distributed.checkpoint.state_dict.get_model_state_dict, full_state_dict=True), load that "
+            "into a model in one process with the same adapters attached, and do this there"
+        )
 
 
 def _made(layers: Mapping[str, nn.Linear], make: Callable[[str, Tensor], Adapter]) -> dict[str, Adapter]:
@@ -198,6 +229,7 @@ def _weight(layer: AdaptedLinear) -> Tensor:
 
 
 def _check_covered(model: nn.Module) -> None:
+    check_gathered(model)
     layers = adapted_layers(model)
     if not layers:
         raise ValueError("the model has no adapters: nothing to detach or merge")

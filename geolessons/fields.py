@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from geolessons.paths import Path
-from geolessons.trees import Params, any_true, check_finite, wide
+from geolessons.trees import Params, any_true, check_finite, check_rank, finite, wide
 
 __all__ = ["ConstantField", "Field", "Flow", "Method", "SoftmaxField", "VelocityField", "integrate"]
 
@@ -129,8 +129,7 @@ class SoftmaxField(VelocityField):
     ) -> None:
         super().__init__(shape)
         d, k = self.shape
-        if not 1 <= rank <= min(d, k):
-            raise ValueError(f"rank={rank} must be from 1 to min{(d, k)} = {min(d, k)}")
+        rank = check_rank(rank, self.shape)
         if axis not in get_args(Axis):
             raise ValueError(f"axis={axis!r} is unknown; it is one of {', '.join(get_args(Axis))}")
         if reference not in (None, "uniform"):
@@ -154,7 +153,7 @@ class SoftmaxField(VelocityField):
             if any_true(size == 0):
                 raise ValueError("W is all zero: it has no size to normalise by; use normalise=False")
             W = W * (math.sqrt(self.shape[0]) / size)  # rms(W)·√k = ‖W‖/√d
-        return (W @ self.W1.to(W.dtype)) @ (self.W2.to(W.dtype) @ W) / self.temperature
+        return (W @ (self.W1.to(W.dtype) / self.temperature)) @ (self.W2.to(W.dtype) @ W)
 
     def forward(self, W: Tensor, t: float | Tensor = 0.0) -> Tensor:
         """The velocity at W, at any t: (d, k), in the dtype of W."""
@@ -222,9 +221,10 @@ def integrate(
             v1, v2 = slope, v(W + h / 2 * slope, t + h / 2)
             v3 = v(W + h / 2 * v2, t + h / 2)
             slope = (v1 + 2 * v2 + 2 * v3 + v(W + h * v3, t + h)) / 6
-        W = (W + h * slope).to(W.dtype)
+        # a number is multiplied by while adding, without a copy of the slope
+        W = (W + h * slope).to(W.dtype) if isinstance(h, Tensor) else torch.add(W, slope, alpha=h)
     W = W.to(W0.dtype)
-    if any_true(~torch.isfinite(W)):
+    if not finite(W):
         raise ValueError(f"the flow became infinite in steps={steps}; take more, or a shorter horizon")
     return W
 

@@ -22,7 +22,7 @@ from geolessons.trees import wide
 
 __all__ = ["GeodesicLoRA", "RampedLoRA", "set_t"]
 
-BLOCK = 1 << 22  # entries of W0 turned into float64 at a time: 32 MB
+BLOCK = 1 << 17  # entries of W0 turned into float64 at a time: 1 MB, which stays in cache
 
 
 class RampedLoRA(LoRA):
@@ -144,24 +144,34 @@ class GeodesicLoRA(RampedLoRA):
         with full_precision(W0):
             A, B = wide(A), wide(B)
             # W0·Aᵀ (d, r), the one product of full size; p = ⟨W0, sBA⟩ and q² = ‖sBA‖² of each row
-            along = torch.cat([wide(rows) @ A.T for rows in torch.split(W0, max(1, BLOCK // self.shape[1]))])
+            looks = [_look(rows, A) for rows in torch.split(W0, max(1, BLOCK // self.shape[1]))]
+            along, nn0 = (torch.cat(x) for x in zip(*looks, strict=True))
             p = self.scale * (along * B).sum(1)
             q2 = self.scale**2 * ((B @ (A @ A.T)) * B).sum(1)
-            nn0 = torch.linalg.vector_norm(W0, dim=1, dtype=along.dtype).square()
         if self.scope == "tensor":
             p, q2, nn0 = p.sum(), q2.sum(), nn0.sum()
+        one = torch.ones_like(nn0)
+        if self.shape[1] * (self.shape[0] if self.scope == "tensor" else 1) == 1:
+            return torch.zeros_like(nn0), one, one  # one number has a sign, no direction
         zero0 = nn0 == 0
-        n0 = torch.where(zero0, 1.0, nn0).sqrt()
+        n0 = torch.where(zero0, one, nn0).sqrt()
         part = p / n0
         rest2 = q2 - part * part
-        single = self.shape[1] * (self.shape[0] if self.scope == "tensor" else 1) == 1
-        turned = (rest2 > 0) & ~zero0 & (not single)  # one number has a sign, no direction
-        rest = torch.where(turned, torch.where(turned, rest2, 1.0).sqrt(), 0.0)  # sqrt has no slope at 0
-        straight = zero0 | (~turned & ((n0 + part == 0) | single))
-        ahead = torch.where(straight, 1.0, n0 + part)
+        turned = (rest2 > 0) & ~zero0
+        rest = torch.where(turned, torch.where(turned, rest2, one).sqrt(), 0.0)  # sqrt has no slope at 0
+        ahead = n0 + part
+        straight = zero0 | (~turned & (ahead == 0))
+        ahead = torch.where(straight, one, ahead)
         omega = torch.atan2(rest, ahead)
-        plain = straight if self.norm_mode != "raw" else torch.ones_like(straight)
-        return omega, torch.where(plain, 1.0, n0), torch.where(plain, 1.0, torch.hypot(ahead, rest))
+        if self.norm_mode == "raw":
+            return omega, one, one
+        return omega, torch.where(straight, one, n0), torch.where(straight, one, torch.hypot(ahead, rest))
+
+
+def _look(rows: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
+    """A block of W0 turned into float64, times Aᵀ, and its rows' squared lengths; the copy ends here."""
+    rows = wide(rows)
+    return rows @ A.T, torch.linalg.vector_norm(rows, dim=1).square()
 
 
 def set_t(where: nn.Module, t: float | Tensor) -> None:

@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from geolessons.arcs import NormMode, arcs_between, check_t
 from geolessons.scopes import Scope
-from geolessons.trees import Params, axpy, check_alike, check_finite, map_tensors, norm, wide
+from geolessons.trees import Params, axpy, check_alike, check_finite, check_real, map_tensors, norm, wide
 
 __all__ = ["Curve", "Line", "Path", "Slerp", "evaluate", "length", "speed"]
 
@@ -28,15 +28,22 @@ class Path(ABC):
 
     The tensors are held, not copied: do not change them while the path is in use (`params_of` gives copies).
 
+    Args:
+        W0: The start.
+        W1: The end, alike in names, shapes, dtypes and devices.
+        extrapolate: Allow `evaluate` to leave [0, 1].
+        look: Look for NaN and infinite entries; a path that measures the ends sees them then.
+
     Attributes:
         W0: The start, a point.
         W1: The end, a point.
         extrapolate: Whether `evaluate` may leave [0, 1].
     """
 
-    def __init__(self, W0: Params, W1: Params, *, extrapolate: bool = False) -> None:
-        check_finite(W0, "W0")
-        check_finite(W1, "W1")
+    def __init__(self, W0: Params, W1: Params, *, extrapolate: bool = False, look: bool = True) -> None:
+        check = check_finite if look else check_real
+        check(W0, "W0")
+        check(W1, "W1")
         check_alike(W0, W1)
         self.W0, self.W1, self.extrapolate = W0, W1, extrapolate
 
@@ -107,17 +114,17 @@ class Slerp(Path):
         norm_mode: NormMode = "raw",
         extrapolate: bool = False,
     ) -> None:
-        super().__init__(W0, W1, extrapolate=extrapolate)
+        super().__init__(W0, W1, extrapolate=extrapolate, look=False)  # measuring will show
         self.arcs = arcs_between(W0, W1, scope, norm_mode, zero="straight")
-        self.straight = [name for name, arc in self.arcs.items() if arc.straightened]
+        self.straight = self.arcs.straight
 
     def at(self, t: float | Tensor) -> Params:
         """The point f(t)·W0 + g(t)·W1, with SLERP's coefficients for each vector."""
-        return {name: arc.at(t) for name, arc in self.arcs.items()}
+        return self.arcs.at(t)
 
     def velocity(self, t: float | Tensor) -> Params:
         """The derivative f'(t)·W0 + g'(t)·W1."""
-        return {name: arc.velocity(t) for name, arc in self.arcs.items()}
+        return self.arcs.velocity(t)
 
 
 def speed(path: Path, t: float | Tensor) -> Tensor:

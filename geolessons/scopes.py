@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from geolessons.angles import Measured
-from geolessons.trees import Params, any_true, check_alike, check_finite, flatten
+from geolessons.trees import Params, any_true, check_alike, check_finite, check_real, flatten
 
 __all__ = ["ANTIPODAL", "Scope", "as_points", "by_row", "refuse", "rows_of", "unwrap", "vectors"]
 
@@ -23,9 +23,12 @@ ANTIPODAL = math.pi - 1e-3  # beyond this angle every great circle is as good as
 
 
 def as_points(
-    u: Tensor | Params, v: Tensor | Params, names: tuple[str, str], scope: Scope
+    u: Tensor | Params, v: Tensor | Params, names: tuple[str, str], scope: Scope, *, look: bool = True
 ) -> tuple[Params, Params]:
-    """Both arguments as points (a bare tensor under the name ""), checked to be comparable."""
+    """Both arguments as points (a bare tensor under the name ""), checked to be comparable.
+
+    With `look=False` their entries are not looked at for NaN and infinity.
+    """
     if scope not in get_args(Scope):
         raise ValueError(f"scope={scope!r} is unknown; it is one of {', '.join(get_args(Scope))}")
     for value, name in zip((u, v), names, strict=True):
@@ -36,7 +39,7 @@ def as_points(
     first = u if isinstance(u, dict) else {"": u}
     second = v if isinstance(v, dict) else {"": v}
     for point, name in zip((first, second), names, strict=True):
-        check_finite(point, name)
+        (check_finite if look else check_real)(point, name)
     check_alike(first, second, names)
     return first, second
 

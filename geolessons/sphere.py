@@ -118,9 +118,8 @@ def slerp(
         tensor([0.7071, 0.7071])
     """
     check_t(t, extrapolate)
-    first, second = as_points(W0, W1, ("W0", "W1"), scope)
-    arcs = arcs_between(first, second, scope, norm_mode, zero="refuse")
-    return unwrap({name: arc.at(t) for name, arc in arcs.items()}, W0)
+    first, second = as_points(W0, W1, ("W0", "W1"), scope, look=False)  # measuring will show
+    return unwrap(arcs_between(first, second, scope, norm_mode, zero="refuse").at(t), W0)
 
 
 def log(W0: Point, W1: Point, *, scope: Scope = "tensor") -> Point:

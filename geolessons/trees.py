@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 __all__ = [
     "Params",
     "axpy",
     "check_alike",
     "check_finite",
+    "check_rank",
     "dot",
     "flatten",
     "norm",
@@ -28,7 +31,7 @@ __all__ = [
 
 Params = dict[str, Tensor]
 
-BLOCK = 1 << 16  # entries turned into float64 at a time: 0.5 MB, which stays in cache
+BLOCK = 1 << 15  # entries turned into float64 at a time: two of 0.25 MB, which stay in cache
 
 
 def params_of(model: nn.Module, match: str | list[str] = "*") -> Params:
@@ -140,38 +143,91 @@ def check_alike(
         raise ValueError(f"{first} and {second} are not points of the same space: " + "; ".join(found))
 
 
+def check_rank(rank: int, shape: tuple[int, int]) -> int:
+    """A rank that a matrix of this shape can have; all else is refused.
+
+    Raises:
+        ValueError: If it is not a whole number from 1 to the smaller side.
+    """
+    if isinstance(rank, bool) or not isinstance(rank, Integral) or not 1 <= rank <= min(shape):
+        raise ValueError(f"rank={rank!r} must be from 1 to min{shape} = {min(shape)}, a whole number")
+    return int(rank)
+
+
 def check_finite(P: Params, what: str) -> None:
     """Refuse a point with integer, NaN or infinite entries; the message names the tensors.
 
     Raises:
-        TypeError: If P is not a dict of dense tensors of a floating dtype.
+        TypeError: As `check_real`.
         ValueError: If an entry is NaN or infinite.
+    """
+    check_real(P, what)
+    broken = [repr(name) for name, p in P.items() if not finite(p)]
+    if broken:
+        where = f" in {_some(broken)}" if "" not in P else ""
+        raise ValueError(f"{what} has NaN or infinite entries{where}")
+
+
+def check_real(P: Params, what: str) -> None:
+    """Refuse what is not a point; the message names the tensors.
+
+    Raises:
+        TypeError: If P is not a dict of dense tensors of a floating dtype.
     """
     if not isinstance(P, dict):
         raise TypeError(f"{what} is a {type(P).__name__}; it must be a dict of tensors")
     unfit = [f"{name!r} is {_unfit(p)}" if name else _unfit(p) for name, p in P.items() if _unfit(p)]
     if unfit:
         raise TypeError(f"{what} must be dense and floating-point, but is not: {_some(unfit)}")
-    broken = [repr(name) for name, p in P.items() if not _finite(p)]
-    if broken:
-        where = f" in {_some(broken)}" if "" not in P else ""
-        raise ValueError(f"{what} has NaN or infinite entries{where}")
 
 
-def _finite(x: Tensor) -> bool:
+def finite(x: Tensor) -> bool:
+    """Whether no entry is NaN or infinite; True where values cannot be looked at, as in `any_true`."""
     # one number says it for nearly all tensors, 25 times faster than looking at each; a sum may overflow
     return not any_true(~torch.isfinite(x.detach().sum())) or not any_true(~torch.isfinite(x))
 
 
 def wide(x: Tensor) -> Tensor:
     """`x` in float64, or in float32 on a device that has no float64 (Apple's MPS)."""
-    return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+    return x.float() if x.device.type == "mps" else x.double()
 
 
-def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Column slices that cut a (rows, columns) matrix into blocks of about `BLOCK` entries."""
-    step = max(1, BLOCK // max(rows, 1))
-    return (slice(start, start + step) for start in range(0, max(columns, 1), step))
+def blocks(*xs: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cuts tensors of one shape, (n,) or (rows, n), along n into float64 pieces that stay in cache.
+
+    Use a piece before asking for the next, which may be written into the same memory.
+    """
+    first = xs[0]
+    size = max(1, block_size(first) // (first.shape[0] if first.dim() > 1 else 1))
+    if first.shape[-1] <= size:
+        return iter([tuple(map(wide, xs))])
+    kept = (torch.is_grad_enabled() and any(x.requires_grad for x in xs)) or not eager()
+    return zip(*((_wide_pieces if kept else _passing_pieces)(x, size) for x in xs), strict=True)
+
+
+def _wide_pieces(x: Tensor, size: int) -> Iterator[Tensor]:
+    return (wide(piece) for piece in torch.split(x, size, -1))
+
+
+def _passing_pieces(x: Tensor, size: int) -> Iterator[Tensor]:
+    """The same, one after the other in the same memory: new memory for each can take longer than the rest."""
+    pieces = torch.split(x, size, -1)
+    held = wide(pieces[0])
+    yield held
+    for piece in pieces[1:]:
+        yield piece if piece.dtype == held.dtype else held[..., : piece.shape[-1]].copy_(piece)
+
+
+def block_size(x: Tensor) -> int:
+    """`BLOCK`; more where starting a kernel costs more than what a cache saves."""
+    return BLOCK if x.device.type == "cpu" else BLOCK << 9
+
+
+def eager() -> bool:
+    """Whether operations run as written: no `torch.compile`, `torch.vmap` or forward mode around them."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0
 
 
 def any_true(condition: Tensor) -> bool:
@@ -187,8 +243,7 @@ def any_true(condition: Tensor) -> bool:
 
 
 def _dot(p: Tensor, q: Tensor) -> Tensor:
-    p, q = p.reshape(-1), q.reshape(-1)
-    return _total((wide(p[b]) * wide(q[b])).sum() for b in blocks(1, p.numel()))
+    return _total(x.dot(y) for x, y in blocks(p.reshape(-1), q.reshape(-1)))
 
 
 def _total(terms: Iterator[Tensor]) -> Tensor:

@@ -81,7 +81,7 @@ class VelocityLoRA(Adapter):
             dtype=dtype,
             device=device,
         )
-        self.rank, self.steps, self.horizon = rank, steps, horizon
+        self.rank, self.steps, self.horizon = self.field.W1.shape[1], steps, horizon
 
     def weight(self, W0: Tensor) -> Tensor:
         """Where the field carries W0, (d, k), in the dtype of W0.

@@ -77,7 +77,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     claims = session.config.stash[LEDGER]
     found = {
         "digest": digest(),
-        "claims": [claims[key] for key in sorted(claims, key=lambda k: (k[0], int(re.sub(r"\D", "", k))))],
+        "claims": [claims[key] for key in sorted(claims, key=lambda k: (k[0], int(re.sub(r"\D", "", k)), k))],
     }
     if path := session.config.getoption("--ledger"):
         aside = Path(path + ".tmp")
@@ -114,8 +114,7 @@ def digest() -> str:
     sources = [
         *ROOT.glob("geolessons/**/*.py"),
         *ROOT.glob("tests/claims/*.py"),
-        *ROOT.glob("book/results/moves*.json"),
-        *ROOT.glob("book/results/pushes.json"),
+        *(path for path in ROOT.glob("book/results/*.json") if path.name != "claims.json"),
     ]
     total = hashlib.sha256()
     for path in sorted(sources):

@@ -24,7 +24,7 @@ every = pytest.mark.parametrize("make", CASES.values(), ids=CASES)
 def test_linear_is_f_linear_with_the_weight(make, bias):
     adapter, W0 = moved(make(SHAPE, drawn(0))).eval(), frozen()
     b = frozen((12,), 2) if bias else None
-    for batch in ((), (4,), (2, 3), (0,), (2, 0)):
+    for batch in ((), (4,), (2, 3), (0,), (2, 0), (30,), (3, 7)):  # with more entries than W0, and with fewer
         x = frozen((*batch, 5), 3)
         torch.testing.assert_close(adapter.linear(x, W0, b), F.linear(x, adapter.weight(W0), b))
 
@@ -54,11 +54,12 @@ def test_a_fresh_adapter_is_the_identity(make):
 
 
 @every
-def test_both_routes_have_the_same_gradients(make):
+@pytest.mark.parametrize("batch", [(4,), (2, 9)], ids=["few", "many"])
+def test_both_routes_have_the_same_gradients(make, batch):
     adapter, W0 = moved(make(SHAPE, drawn(0))).eval(), frozen()
-    x, b = frozen((4, 5), 3).requires_grad_(), frozen((12,), 2).requires_grad_()
+    x, b = frozen((*batch, 5), 3).requires_grad_(), frozen((12,), 2).requires_grad_()
     wanted = (*adapter.parameters(), x, b)
-    target = frozen((4, 12), 5)
+    target = frozen((*batch, 12), 5)
     routes = adapter.linear(x, W0, b), F.linear(x, adapter.weight(W0), b)
     one, other = (torch.autograd.grad((y - target).square().sum(), wanted) for y in routes)
     for g, h in zip(one, other, strict=True):
@@ -87,6 +88,75 @@ def _Weight(adapter):
 
 
 @every
+def test_gradients_with_respect_to_a_weight_that_is_not_frozen(make):
+    adapter, W0 = moved(make(SHAPE, drawn(0))).eval(), frozen().requires_grad_()
+    if any(isinstance(m, GeodesicLoRA) and m.detach_angle for m in adapter.modules()):
+        pytest.skip("f and g do not see W0, on purpose")
+    x = frozen((20, 5), 3)
+    routes = adapter.linear(x, W0), F.linear(x, adapter.weight(W0))
+    one, other = (torch.autograd.grad(y.square().sum(), W0)[0] for y in routes)
+    torch.testing.assert_close(one, other)
+
+
+HELD = {"tensor": of(GeodesicLoRA, t=0.4), "row": of(GeodesicLoRA, t=0.4, scope="row")}
+held = pytest.mark.parametrize("make", HELD.values(), ids=HELD)
+
+
+@held
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, in forward mode
+def test_a_held_angle_has_second_and_forward_derivatives(make):
+    adapter, W0 = moved(make(SHAPE, drawn(0))), frozen()
+    x = frozen((13, 5), 3).requires_grad_()  # more entries than W0
+    assert torch.autograd.gradgradcheck(lambda x: adapter.linear(x.tanh(), W0), x)
+    _, along = torch.func.jvp(lambda x: adapter.linear(x, W0), (x.detach(),), (frozen((13, 5), 4),))
+    torch.testing.assert_close(along, F.linear(frozen((13, 5), 4), adapter.weight(W0)))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x.detach(), frozen((13, 5), 4))
+        y = torch.autograd.forward_ad.unpack_dual(adapter.linear(dual, W0))
+    torch.testing.assert_close(y.tangent, along)
+
+
+@held
+def test_a_held_angle_in_autocast_has_the_gradients_of_float32(make):
+    adapter, W0 = moved(make(SHAPE, drawn(0), torch.float32)), frozen(dtype=torch.float32)
+    b = frozen((12,), 2, torch.float32).requires_grad_()
+    x = frozen((30, 5), 3, torch.float32).requires_grad_()
+    wanted = (*adapter.parameters(), x, b)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = adapter.linear(x, W0, b)
+    assert narrow.dtype == torch.bfloat16
+    routes = narrow, F.linear(x, adapter.weight(W0), b)
+    one, other = (torch.autograd.grad(y.float().square().sum(), wanted) for y in routes)
+    for g, h in zip(one, other, strict=True):
+        assert g.dtype == torch.float32
+        assert float((g - h).norm() / h.norm()) < 0.02
+
+
+def kept_for_backward(adapter, tokens):
+    """Bytes of what autograd keeps of one forward pass, each storage once."""
+    W0, found = frozen((40, 30), dtype=torch.float32), {}
+    x = frozen((tokens, 30), 3, torch.float32).requires_grad_()
+
+    def pack(y):
+        found[y.untyped_storage().data_ptr()] = y
+        return y
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda y: y):
+        adapter.linear(x, W0, frozen((40,), 2, torch.float32)).sum()
+    return sum(y.untyped_storage().nbytes() for y in found.values())
+
+
+@held
+@pytest.mark.parametrize("tokens", [3, 100])
+def test_a_held_angle_keeps_no_more_than_lora_and_two_numbers_a_row(make, tokens):
+    plain = moved(LoRA((40, 30), 3, generator=drawn(0)))
+    adapter = moved(make((40, 30), drawn(0), torch.float32))
+    few = 2 * 40 * 8 + 40 * 3 * 4  # f + g and g for each row, and g·B
+    assert 0 < kept_for_backward(plain, tokens) <= kept_for_backward(adapter, tokens)
+    assert kept_for_backward(adapter, tokens) <= kept_for_backward(plain, tokens) + few
+
+
+@every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_weight_has_the_dtype_of_w0_and_autocast_does_not_touch_it(make, dtype):
     adapter, W0 = moved(make(SHAPE, drawn(0), torch.float32)).eval(), frozen(dtype=dtype)
@@ -98,10 +168,12 @@ def test_the_weight_has_the_dtype_of_w0_and_autocast_does_not_touch_it(make, dty
         assert torch.equal(adapter.weight(W0), W)
         y = adapter.linear(frozen((4, 5), 3, torch.float32), W0.float(), frozen((12,), 2, torch.float32))
     assert y.dtype == torch.bfloat16
-    y = adapter.linear(frozen((4, 5), 3, dtype), W0, frozen((12,), 2, dtype))
-    assert y.dtype == dtype
-    true = F.linear(frozen((4, 5), 3, dtype).double(), exact, frozen((12,), 2, dtype).double())
-    torch.testing.assert_close(y.double(), true, rtol=0, atol=100 * torch.finfo(dtype).eps)
+    for tokens in (4, 20):
+        x, b = frozen((tokens, 5), 3, dtype), frozen((12,), 2, dtype)
+        y = adapter.linear(x, W0, b)
+        assert y.dtype == dtype
+        true = F.linear(x.double(), exact, b.double())
+        torch.testing.assert_close(y.double(), true, rtol=0, atol=100 * torch.finfo(dtype).eps)
 
 
 @every
@@ -191,6 +263,8 @@ def test_dropout_is_on_the_a_branch_in_training_only():
         ((4, 0), 1, {}, "is not a matrix's"),
         ((4, 3), 0, {}, r"rank=0 must be from 1 to min\(4, 3\) = 3"),
         ((4, 3), 4, {}, "rank=4 must be from 1 to"),
+        ((4, 3), True, {}, "rank=True must be from 1 to .*, a whole number"),
+        ((4, 3), 2.0, {}, r"rank=2.0 must be from 1 to min\(4, 3\) = 3, a whole number"),
         ((4, 3), 2, {"alpha": math.inf}, "alpha=inf must be a finite number"),
         ((4, 3), 2, {"scaling": "rslora"}, "scaling='rslora' is unknown; it is one of standard, rank_stab"),
         ((4, 3), 2, {"dropout": 1.0}, r"dropout=1.0 must be a chance in \[0, 1\)"),

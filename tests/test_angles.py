@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geolessons import trees
-from geolessons.angles import measure, sinc
+from geolessons.angles import measure, measure_for_slerp, sinc
 from geolessons.sphere import angle
 
 ANGLES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 1.5, math.pi / 2, 2.0, 3.0, math.pi - 1e-2, math.pi - 1e-3)
@@ -149,6 +149,56 @@ def test_blocks_do_not_change_the_result(dtype, block, monkeypatch):
     cut = measure(u, v)
     for name in ("omega", "n0", "n1"):
         torch.testing.assert_close(getattr(cut, name), getattr(whole, name), rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 1 << 15])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_measuring_many_for_slerp_is_measuring_each(dtype, block, monkeypatch):
+    pairs = []
+    for i, (rows, n, omega) in enumerate(
+        [(1, 50, 1e-3), (4, 9, 2.0), (1, 1, 0.0), (3, 1, 0.0), (1, 30, 3.1)]
+    ):
+        rowwise = [pair(max(n, 2), omega, seed=9 * i + j, ratio=1 + j) for j in range(rows)]
+        pairs.append(tuple(torch.stack(x)[:, :n].to(dtype) for x in zip(*rowwise, strict=True)))
+    zero = torch.zeros(1, 6, dtype=dtype)
+    pairs += [(zero, zero + 1), (zero + 1, zero), (zero, zero), (zero + 1, zero + 1)]
+    each = [measure(u, v) for u, v in pairs]
+    monkeypatch.setattr(trees, "BLOCK", block)
+    found = measure_for_slerp(pairs)
+    for name in ("n0", "n1"):
+        wanted = torch.cat([getattr(m, name) for m in each])
+        torch.testing.assert_close(getattr(found, name), wanted, rtol=1e-14, atol=0)
+    for name in ("zero0", "zero1"):
+        assert torch.equal(getattr(found, name), torch.cat([getattr(m, name) for m in each]))
+    omega = torch.cat([m.omega for m in each])
+    assert found.omega.shape == omega.shape == (14,)
+    torch.testing.assert_close(found.omega.square(), omega.square(), rtol=1e-12, atol=4e-15)
+
+
+@pytest.mark.parametrize("leaf", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("block", [5, 64])
+def test_gradients_reach_all_blocks(block, leaf, monkeypatch):
+    u, v = (x.float() for x in pair(23, 0.7, seed=4, ratio=1.5))
+    wanted = []
+    for block_size in (1 << 15, block):
+        monkeypatch.setattr(trees, "BLOCK", block_size)
+        a, b = (x.clone().requires_grad_(need) for x, need in zip((u, v), leaf, strict=True))
+        m = measure_for_slerp([(a[None], b[None])])
+        total = m.omega.sum() + m.n0.sum() * m.n1.sum() + angle(a, b)
+        wanted.append(torch.autograd.grad(total, [x for x in (a, b) if x.requires_grad]))
+    for whole, cut in zip(*wanted, strict=True):
+        assert float(whole.norm()) > 0.1
+        torch.testing.assert_close(cut, whole, rtol=1e-6, atol=1e-7)
+
+
+def test_measuring_leaves_float64_tensors_alone(monkeypatch):
+    monkeypatch.setattr(trees, "BLOCK", 4)
+    u, v = pair(23, 0.7, seed=4)
+    before = u.clone(), v.clone()
+    assert float(trees.dot({"a": u}, {"a": v})) == pytest.approx(float(u @ v), rel=1e-14)
+    angle(u, v)
+    assert torch.equal(u, before[0])
+    assert torch.equal(v, before[1])
 
 
 def test_measure_gives_lengths_and_marks_zero_vectors():

@@ -12,9 +12,10 @@ from torch import nn
 from geolessons import io
 from geolessons.adapters import LoRA, Rows
 from geolessons.attaching import adapted_layers, attach, detach
-from geolessons.geodesics import GeodesicLoRA, set_t
+from geolessons.geodesics import GeodesicLoRA, RampedLoRA, set_t
 from geolessons.io import load, save
 from geolessons.models import mlp
+from geolessons.velocity import VelocityLoRA
 
 safetensors_torch = pytest.importorskip("safetensors.torch")
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -33,7 +34,7 @@ def put(model, make=CASES["lora"], patterns="*"):
 X = torch.randn(5, 6, generator=drawn(9), dtype=DOUBLE)
 
 
-@pytest.mark.parametrize("name", LORA_NOW)
+@pytest.mark.parametrize("name", CASES)
 def test_save_and_load_return_it(name, tmp_path):
     plain = small()
     model = put(copy.deepcopy(plain), CASES[name])
@@ -41,15 +42,29 @@ def test_save_and_load_return_it(name, tmp_path):
     assert sorted(os.listdir(tmp_path / "a" / "b")) == [CONFIG, TENSORS]
     assert os.listdir(tmp_path / "a") == ["b"]
     assert load(plain, tmp_path / "a" / "b") == ["fc1", "fc2", "fc3"]
-    torch.testing.assert_close(plain(X), model(X), rtol=1e-12, atol=1e-12)
-    for layer in adapted_layers(plain).values():
-        assert type(layer.adapter) is LoRA
-        assert layer.adapter.A.dtype == DOUBLE
+    if name in LORA_NOW:
+        torch.testing.assert_close(plain(X), model(X), rtol=1e-12, atol=1e-12)
+        assert {type(layer.adapter) for layer in adapted_layers(plain).values()} == {LoRA}
+    else:
+        assert torch.equal(plain(X), model(X))
+        for layer, twin in zip(adapted_layers(plain).values(), adapted_layers(model).values(), strict=True):
+            assert repr(layer) == repr(twin)
+            assert torch.equal(layer.weight, twin.weight)
+            for p, q in zip(gradients(layer), gradients(twin), strict=True):
+                assert torch.equal(p, q)
+    assert {p.dtype for layer in adapted_layers(plain).values() for p in layer.adapter.parameters()} == {
+        DOUBLE
+    }
     if "dropout" in name:
         assert plain.fc1.adapter.dropout == 0.5
     save(plain, tmp_path / "again")
     for file in (CONFIG, TENSORS):
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "a" / "b" / file).read_bytes()
+
+
+def gradients(layer):
+    """They tell a held angle from an exact one, which weights do not."""
+    return torch.autograd.grad(layer.weight.square().sum(), tuple(layer.adapter.parameters()))
 
 
 def test_the_layout(tmp_path):
@@ -72,11 +87,12 @@ def test_the_layout(tmp_path):
     assert config["inference_mode"] is True
 
 
-def test_block_rows_with_different_scales_are_one_pair(tmp_path):
+@pytest.mark.parametrize("alphas", [(2, 8), (0, 8), (0, 0)])
+def test_block_rows_with_different_scales_are_one_pair(alphas, tmp_path):
     g = drawn(0)
 
     def make(name, W):
-        q, v = (LoRA((3, 9), 2, alpha, generator=g, dtype=W.dtype) for alpha in (2, 8))
+        q, v = (LoRA((3, 9), 2, alpha, generator=g, dtype=W.dtype) for alpha in alphas)
         return Rows(W.shape, [(slice(0, 3), q), (slice(6, 9), v)])
 
     model, plain = small(), small()
@@ -195,17 +211,112 @@ def test_what_peft_does_besides_is_refused(options, said, tmp_path):
 # saving refuses
 
 
-def at(t):
-    return of(GeodesicLoRA, t=t)
+# adapters that PEFT does not have
 
 
-def test_only_at_the_end_of_the_road(tmp_path):
-    model = put(small(), at(0.5))
-    said = r"the adapter of 'fc1' is at t=0.5; only at t = 1 is it a LoRA: set_t\(model, 1\)"
+def several(name, W):
+    """Another kind of adapter for each layer, in other dtypes than the layer's."""
+    g = drawn(4)
+    if name == "fc1":
+        return GeodesicLoRA(W.shape, 2, 3, t=0.3, scope="row", generator=g, dtype=torch.bfloat16)
+    if name == "fc2":
+        return VelocityLoRA(W.shape, 2, axis="all", horizon=0.1, generator=g, dtype=torch.float32)
+    first = RampedLoRA((1, 9), 1, t=0.1, scaling="paper", generator=g, dtype=W.dtype)
+    return Rows(W.shape, [(slice(0, 1), first), (slice(2, 3), LoRA((1, 9), 1, generator=g, dtype=W.dtype))])
+
+
+def mixed():
+    model = small()
+    attach(model, "*", several)
+    return moved(model)
+
+
+def test_our_layout(tmp_path):
+    save(mixed(), tmp_path / "x")
+    config = json.loads((tmp_path / "x" / CONFIG).read_text())
+    low = {"rank": 1, "alpha": 1, "dropout": 0.0}
+    arc = {"rank": 2, "alpha": 3, "dropout": 0.0, "scaling": "standard"}
+    arc |= {"scope": "row", "norm_mode": "raw", "detach_angle": True}
+    field = {"axis": "all", "temperature": 3.0, "reference": None, "normalise": False}
+    blocks = [
+        {"rows": [0, 1], "adapter": {"kind": "RampedLoRA", "scaling": "paper"} | low},
+        {"rows": [2, 3], "adapter": {"kind": "LoRA", "scaling": "standard"} | low},
+    ]
+    assert config == {
+        "peft_type": "GEOLESSONS",
+        "layers": {
+            "fc1": {"kind": "GeodesicLoRA"} | arc,
+            "fc2": {"kind": "VelocityLoRA", "rank": 2, "steps": 1, "horizon": 0.1} | field,
+            "fc3": {"kind": "Rows", "blocks": blocks},
+        },
+    }
+    state, tensors = mixed().state_dict(), safetensors_torch.load_file(tmp_path / "x" / TENSORS)
+    assert tensors.keys() == {name for name in state if ".adapter." in name}
+    assert all(torch.equal(W, state[name]) and W.dtype == state[name].dtype for name, W in tensors.items())
+
+
+def test_adapters_of_several_kinds_and_dtypes_come_back(tmp_path):
+    model, plain = mixed(), small()
+    set_t(model.fc1.double(), 0.7)  # a float64 that is no float32
+    save(model, tmp_path / "x")
+    load(plain, tmp_path / "x")
+    assert torch.equal(plain(X), model(X))
+    assert repr(plain) == repr(model)
+    assert [(n, p.dtype) for n, p in plain.state_dict().items()] == [
+        (n, p.dtype) for n, p in model.state_dict().items()
+    ]
+    assert {n: p.requires_grad for n, p in plain.named_parameters()} == {
+        n: p.requires_grad for n, p in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("layers", ["fc[12]", "fc3"])
+def test_one_that_is_no_lora_makes_the_files_ours(layers, tmp_path):
+    def make(name, W):
+        if name == "fc3":
+            first, last = (CASES[kind]((1, 9), drawn(0)) for kind in ("lora", "ramped"))
+            return Rows(W.shape, [(slice(0, 1), first), (slice(2, 3), last)])
+        return CASES["lora" if name == "fc1" else "ramped"](W.shape, drawn(0))
+
+    model, plain = small(), small()
+    attach(model, layers, make)
+    moved(model)
+    save(model, tmp_path / "x")
+    load(plain, tmp_path / "x")
+    assert torch.equal(plain(X), model(X))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_peft_loads_it_at_the_end_of_the_road_and_refuses_it_before(tmp_path):
+    peft = pytest.importorskip("peft")
+    model = put(nested(), of(GeodesicLoRA, t=0.5), "*fc")
+    save(model, tmp_path / "x")
+    for read in (lambda f: peft.PeftModel.from_pretrained(nested(), f), peft.PeftConfig.from_pretrained):
+        with pytest.raises(KeyError, match="GEOLESSONS"):
+            read(tmp_path / "x")
+    set_t(model, 1)
+    save(model, tmp_path / "x", overwrite=True)
+    theirs = peft.PeftModel.from_pretrained(nested(), tmp_path / "x")
+    torch.testing.assert_close(theirs(X), model(X))
+
+
+class Doubled(LoRA):
+    def mix(self, W0):
+        return W0.new_tensor(2.0), None
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_adapter_of_another_kind_is_not_taken_for_lora(inside, tmp_path):
+    def make(name, W):
+        mine = Doubled((3, 9), 2, generator=drawn(0))
+        return Rows(W.shape, [(slice(2, 5), mine)]) if inside else mine
+
+    model = small()
+    attach(model, "fc2" if inside else "fc3", make)
+    said = r"the adapter of 'fc.' is a Doubled, which has no place in a file: .* merge_\(model\) and save the"
     with pytest.raises(ValueError, match=said):
         save(model, tmp_path / "x")
-    set_t(model, 1)
-    save(model, tmp_path / "x")
+    assert not os.listdir(tmp_path)
 
 
 def test_save_refuses(tmp_path):
@@ -309,11 +420,15 @@ BROKEN = {
     "config cut": (cut(CONFIG, 0.5), ValueError, "adapter_config.json is not readable JSON"),
     "config empty": (cut(CONFIG, 0), ValueError, "not readable JSON"),
     "config not text": (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe{"), ValueError, "not readable JSON"),
-    "config a list": (lambda f: (f / CONFIG).write_text("[]"), ValueError, "peft_type None; only 'LORA'"),
+    "config a list": (lambda f: (f / CONFIG).write_text("[]"), ValueError, "peft_type None; only 'LORA' and"),
     "tensors cut": (cut(TENSORS, 0.9), ValueError, "safetensors is corrupt or cut short"),
     "tensors cut in the header": (cut(TENSORS, 0.01), ValueError, "corrupt or cut short"),
     "tensors empty": (cut(TENSORS, 0), ValueError, "corrupt or cut short"),
-    "another method": (configured(peft_type="IA3"), ValueError, "peft_type 'IA3'; only 'LORA'"),
+    "another method": (
+        configured(peft_type="IA3"),
+        ValueError,
+        "peft_type 'IA3'; only 'LORA' and 'GEOLESSONS'",
+    ),
     "unknown field": (configured(use_sorcery=True), ValueError, "not plain LoRA: use_sorcery=True"),
     "transposed": (configured(fan_in_fan_out=True), ValueError, "not plain LoRA: fan_in_fan_out=True"),
     "no rank": (configured(r="gone"), ValueError, r"r must be a number.*; it is \[None"),
@@ -337,7 +452,7 @@ BROKEN = {
         r"lora_A of 'fc1' has shape \(3, 6\); the model and r=2 need \(2, 6\)",
     ),
     "half a pair": (with_tensors(lambda T: T.pop(B2)), ValueError, "only one of lora_A and lora_B for fc2"),
-    "nothing": (with_tensors(lambda T: T.clear()), ValueError, "has no tensors"),
+    "nothing": (with_tensors(lambda T: T.clear()), ValueError, "there are no tensors"),
     "wrong shape": (
         with_tensors(lambda T: T.update({B2: T[B2][:-1].clone()})),
         ValueError,
@@ -367,9 +482,105 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("change", "error", "said"), BROKEN.values(), ids=BROKEN)
-def test_broken_files_are_refused_and_the_model_is_left(change, error, said, tmp_path):
-    save(put(small()), tmp_path / "x")
+def entry(name, **changes):
+    """Changes one layer's entry in our config."""
+
+    def change(folder):
+        path = folder / CONFIG
+        config = json.loads(path.read_text())
+        config["layers"][name] |= changes
+        config["layers"][name] = {k: v for k, v in config["layers"][name].items() if v != "gone"}
+        path.write_text(json.dumps(config))
+
+    return change
+
+
+def block(change):
+    """Changes the first block of rows."""
+
+    def edit(folder):
+        path = folder / CONFIG
+        config = json.loads(path.read_text())
+        change(config["layers"]["fc3"]["blocks"][0])
+        path.write_text(json.dumps(config))
+
+    return edit
+
+
+T1, V2 = "fc1.adapter.t", "fc2.adapter.field.W1"
+GOOD = {"kind": "LoRA", "rank": 1, "alpha": 1, "scaling": "standard", "dropout": 0.0}
+OURS_BROKEN = {
+    "no tensors": (lambda f: (f / TENSORS).unlink(), "safetensors is not there$"),
+    "config cut": (cut(CONFIG, 0.5), "adapter_config.json is not readable JSON"),
+    "tensors cut": (cut(TENSORS, 0.9), "corrupt or cut short"),
+    "read as LoRA": (configured(peft_type="LORA"), "not plain LoRA: layers="),
+    "another field": (configured(lora_alpha=8), r"the fields \['lora_alpha'\] are unknown, \[\] are missing"),
+    "no layers": (configured(layers="gone"), r"\['layers'\] are missing"),
+    "layers empty": (configured(layers={}), "layers must map"),
+    "layers a list": (configured(layers=["fc1"]), "layers must map"),
+    "layer a list": (
+        configured(layers={"fc1": []}),
+        "'fc1' cannot be made: kind is None; it is one of Rows, LoRA",
+    ),
+    "layer unknown": (configured(layers={"fc9": GOOD}), "an adapter for 'fc9', which is not in the model"),
+    "layer not linear": (configured(layers={"relu1": GOOD}), "which is a ReLU, not an nn.Linear"),
+    "layer left out": (configured(layers={"fc1": GOOD}), "fc1.adapter.t belongs to no adapter"),
+    "kind unknown": (entry("fc1", kind="DoRA"), "the adapter of 'fc1' cannot be made: kind is 'DoRA'"),
+    "kind a list": (entry("fc1", kind=["LoRA"]), r"kind is \['LoRA'\]"),
+    "kind of another": (
+        entry("fc1", kind="LoRA"),
+        r"fields \['detach_angle', 'norm_mode', 'scope'\] are unknown",
+    ),
+    "option unknown": (entry("fc1", t=0.3), r"the fields \['t'\] are unknown"),
+    "option missing": (entry("fc2", steps="gone"), r"the fields \[\] are unknown, \['steps'\] are missing"),
+    "rank text": (entry("fc1", rank="2"), "rank='2' is not of the right type"),
+    "rank true": (entry("fc1", rank=True), "rank=True is not of the right type"),
+    "rank not whole": (entry("fc2", rank=2.0), "rank=2.0 is not of the right type"),
+    "rank too large": (entry("fc1", rank=99), "'fc1' cannot be made: rank=99 must be from 1 to"),
+    "another rank": (entry("fc1", rank=3), r"fc1.adapter.A has shape \(2, 6\); .* need \(3, 6\)"),
+    "alpha null": (entry("fc1", alpha=None), "alpha=None is not of the right type"),
+    "alpha nan": (entry("fc1", alpha=float("nan")), "alpha=nan must be a finite number"),
+    "alpha huge": (entry("fc1", alpha=10**400), "too large"),
+    "scaling": (entry("fc1", scaling="none"), "scaling='none' is unknown"),
+    "scope": (entry("fc1", scope="model"), "scope='model' must be"),
+    "held one": (entry("fc1", detach_angle=1), "detach_angle=1 is not of the right type"),
+    "axis": (entry("fc2", axis="rows"), "axis='rows' is unknown"),
+    "temperature": (entry("fc2", temperature="paper"), "temperature='paper' is not of the right type"),
+    "temperature zero": (entry("fc2", temperature=0), "temperature=0 must be"),
+    "reference": (entry("fc2", reference="mean"), "reference='mean' is unknown"),
+    "steps": (entry("fc2", steps=0), "steps=0 must be a whole number"),
+    "horizon": (entry("fc2", horizon=float("inf")), "horizon=inf must be a finite number"),
+    "blocks none": (entry("fc3", blocks=None), "blocks=None must be a list"),
+    "blocks empty": (entry("fc3", blocks=[]), "blocks is empty"),
+    "block a list": (entry("fc3", blocks=[[0, 1]]), r"\[0, 1\] must be an object with the fields"),
+    "block and more": (block(lambda b: b.update(step=2)), r"the fields \['step'\] are unknown"),
+    "rows three": (block(lambda b: b.update(rows=[0, 1, 1])), r"rows=\[0, 1, 1\] must be \[start, stop\]"),
+    "rows negative": (block(lambda b: b.update(rows=[-3, -2])), "must be"),
+    "rows backwards": (block(lambda b: b.update(rows=[1, 0])), "is not a matrix's"),
+    "rows outside": (block(lambda b: b.update(rows=[3, 4])), "must be a slice"),
+    "rows twice": (block(lambda b: b.update(rows=[2, 3])), "row 2 is in two blocks"),
+    "a tensor less": (with_tensors(lambda T: T.pop(V2)), "do not fit: fc2.adapter.field.W1 is missing"),
+    "a tensor more": (with_tensors(lambda T: T.update(x=T[V2].clone())), "x belongs to no adapter"),
+    "wrong shape": (
+        with_tensors(lambda T: T.update({V2: T[V2].T.contiguous()})),
+        r"has shape \(2, 9\); .* \(9, 2\)",
+    ),
+    "not finite": (with_tensors(lambda T: T[V2].fill_(torch.nan)), "NaN or infinite entries in"),
+    "integers": (with_tensors(lambda T: T.update({V2: T[V2].int()})), "must be dense and floating"),
+    "t beyond": (with_tensors(lambda T: T[T1].fill_(1.5)), r"t=1.5 is outside \[0, 1\]"),
+    "t of rows": (with_tensors(lambda T: T["fc3.adapter.adapters.0.t"].fill_(-1)), "t=-1 is outside"),
+    "t a vector": (with_tensors(lambda T: T.update({T1: torch.zeros(1)})), r"has shape \(1,\); .* need \(\)"),
+}
+ALL_BROKEN = {f"PEFT's, {name}": (put, *what) for name, what in BROKEN.items()}
+ALL_BROKEN |= {
+    f"ours, {name}": (mixed, change, FileNotFoundError if "not there" in said else ValueError, said)
+    for name, (change, said) in OURS_BROKEN.items()
+}
+
+
+@pytest.mark.parametrize(("made", "change", "error", "said"), ALL_BROKEN.values(), ids=ALL_BROKEN)
+def test_broken_files_are_refused_and_the_model_is_left(made, change, error, said, tmp_path):
+    save(made() if made is mixed else put(small()), tmp_path / "x")
     change(tmp_path / "x")
     model = small()
     state = {k: v.clone() for k, v in model.state_dict().items()}

@@ -29,9 +29,17 @@ RESULTS = {
     for path in BOOK.glob("results/*.json")
     if path.stem != "claims"
 }
+COSTS = {path.stem: json.loads(path.read_text()).get("costs") for path in BOOK.glob("results/*.json")}
 NAMES = {
     **RESULTS,
-    **{name: getattr(math, name) for name in ("acos", "asin", "cos", "degrees", "pi", "radians", "sqrt")},
+    "costs": COSTS,
+    "abs": abs,
+    "max": max,
+    "min": min,
+    **{
+        name: getattr(math, name)
+        for name in ("acos", "asin", "cos", "degrees", "pi", "radians", "sin", "sqrt")
+    },
 }
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial import geometric_slerp
 
 from geolessons.arcs import check_t
+from geolessons.paths import Slerp
 from geolessons.sphere import angle, coefficients, distance, exp, frechet_mean, log, slerp
 from geolessons.trees import flatten
 
@@ -451,6 +452,32 @@ def test_gradients_by_finite_differences(function, move):
         assert torch.autograd.gradcheck(lambda *a: slerp(*a, norm_mode=function), (u, v, t))
 
 
+@pytest.mark.parametrize("omega", [0.0, 1e-9, 1e-4, 0.02, 1.0, 3.1])
+@pytest.mark.parametrize("mode", MODES)
+def test_float32_has_the_values_and_gradients_of_float64(omega, mode):
+    """Narrow tensors are measured less finely: at no angle may that show."""
+    W0, W1 = (x.float() for x in pair(40, omega, ratio=1.3))
+    probe, found, bound = draws(40, seed=5), [], 3e-7 if omega < 3 else 6e-6
+    for dtype in (torch.float32, DOUBLE):
+        leaves = [x.to(dtype).requires_grad_() for x in (W0, W1)]
+        W = slerp(*leaves, 0.3, norm_mode=mode)
+        assert W.dtype == dtype
+        found.append([W.detach(), *torch.autograd.grad((probe.to(dtype) * W).sum(), leaves)])
+    for narrow, wide in zip(*found, strict=True):
+        scale = float(wide.abs().max())
+        torch.testing.assert_close(narrow.double(), wide, rtol=0, atol=bound * scale)
+
+
+def test_a_point_may_mix_dtypes():
+    W0, W1 = points(0), points(10)
+    for i, dtype in enumerate((DOUBLE, torch.float32, torch.bfloat16)):
+        W0[f"w{i}"], W1[f"w{i}"] = W0["matrix"].to(dtype), W1["matrix"].to(dtype)
+    found = slerp(W0, W1, 0.3)
+    for name, W in found.items():
+        assert torch.equal(W, slerp(W0[name], W1[name], 0.3))
+        assert W.dtype == W0[name].dtype
+
+
 @pytest.mark.parametrize("scope", ["row", "model"])
 def test_gradients_at_other_scopes_with_parallel_rows(scope):
     W0 = draws(3, 4).requires_grad_()
@@ -555,6 +582,26 @@ def test_refuses_nan_and_infinity(paired, bad):
     with pytest.raises(ValueError) as caught:
         function({"fine": U, "w": broken}, {"fine": V, "w": V})
     assert str(caught.value) == f"{names[0]} has NaN or infinite entries in 'w'"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_slerp_refuses_nan_and_infinity_in_every_dtype(dtype, scope, bad):
+    W0, W1 = points(0, dtype), points(10, dtype)
+    broken = {k: w.clone() for k, w in W1.items()}
+    broken["matrix"][2, 3] = broken["scale"][0] = bad
+    for make in (lambda *a, **k: slerp(*a, 0.5, **k), Slerp):
+        with pytest.raises(ValueError, match=r"^W1 has NaN or infinite entries in 'matrix', 'scale'$"):
+            make(W0, broken, scope=scope)
+        with pytest.raises(ValueError, match=r"^W0 has NaN or infinite entries in 'matrix', 'scale'$"):
+            make(broken, W1, scope=scope)
+
+
+@pytest.mark.parametrize("size", [1e-37, 1e-20, 1e20, 1e38])
+def test_float32_of_any_size_is_turned(size):
+    found = slerp(torch.tensor([size, 0.0, 0.0]), torch.tensor([0.0, 0.0, size]), 0.5)
+    torch.testing.assert_close(found / size, torch.tensor([1.0, 0.0, 1.0]) / math.sqrt(2))
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,59 @@ def test_run_records_where_results_come_from() -> None:
         record.run("toy", lambda seed: {}, 0)
 
 
+def toy(seed: int, kind: str = "plain") -> dict[str, float | list[float]]:
+    """A study of milliseconds, which other processes can import."""
+    return {"x": float(seed), "kind": float(len(kind)), "curve": [1.0, float(seed)]}
+
+
+def test_seeds_side_by_side_give_what_they_give_one_by_one() -> None:
+    alone = record.run("toy", toy, 3, settings={"kind": "other"})
+    together = record.run("toy", toy, 3, jobs=2, settings={"kind": "other"})
+    assert alone["values"] == together["values"]
+    assert alone["settings"] == {"kind": "other"}
+    assert alone["values"]["kind"]["mean"] == 5
+    assert alone["values"]["curve"]["mean"] == [1.0, 1.0]
+    assert alone["values"]["curve"]["n"] == 3
+    bounds = record.interval([0.0, 1.0, 2.0])
+    assert alone["values"]["curve"]["low"][1] == pytest.approx(bounds["low"], rel=1e-4)
+    with pytest.raises(ValueError, match="jobs=0"):
+        record.run("toy", toy, 1, jobs=0)
+
+
+def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
+    seen = []
+
+    def stops(seed: int, **settings: str) -> dict[str, float]:
+        seen.append(seed)
+        if seed == 2:
+            raise KeyboardInterrupt
+        return {"x": float(seed)}
+
+    with pytest.raises(KeyboardInterrupt):
+        record.run("toy", stops, 3, parts=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["seed-0.json", "seed-1.json"]
+    result = record.run("toy", lambda seed: seen.append(seed) or {"x": float(seed)}, 3, parts=tmp_path)
+    assert seen == [0, 1, 2, 2]
+    assert result["values"]["x"]["each"] == [0.0, 1.0, 2.0]
+    other = {"kind": "other"}  # what was measured under other settings is not taken
+    record.run("toy", lambda seed, kind: seen.append(seed) or {"x": 0.0}, 1, parts=tmp_path, settings=other)
+    assert seen[4:] == [0]
+
+
+def test_the_command_line_of_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "toy.json"
+    options = {"choices": {"kind": ("plain", "other")}, "beside": {"size": lambda kind: len(kind)}}
+    record.main("toy", "A toy.", toy, ["--seeds", "2", "--kind", "other", "--out", str(out)], **options)
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.json"]
+    result = json.loads(out.read_text(encoding="utf8"))
+    assert (result["settings"], result["size"]) == ({"kind": "other"}, 5)
+    with pytest.raises(SystemExit, match="seeds=0"):
+        record.main("toy", "A toy.", toy, ["--seeds", "0"], **options)
+    with pytest.raises(SystemExit):
+        record.main("toy", "A toy.", toy, ["--kind", "third"], **options)
+    assert "invalid choice" in capsys.readouterr().err
+
+
 def test_a_result_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "toy.json"
     record.write({"values": {"x": record.interval([1.0, 2.0])}}, path)
@@ -159,7 +212,7 @@ def test_eq_3_adds_the_push_and_a_gradient_step_each_time(small) -> None:
     assert torch.equal(alone["fc1.bias"], W0["fc1.bias"])
 
 
-@pytest.mark.parametrize("name", ["moves", "moves_mnist", "roads", "pushes"])
+@pytest.mark.parametrize("name", ["moves", "moves_mnist", "roads", "pushes", "glra"])
 def test_help_helps_and_errors_teach(name: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", f"geolessons.studies.{name}", "--help"],

@@ -6,20 +6,24 @@ import argparse
 import hashlib
 import json
 import math
+import multiprocessing
 import os
 import platform
+import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-__all__ = ["interval", "main", "read", "run", "source_digest", "write"]
+__all__ = ["Found", "curve", "interval", "main", "read", "run", "source_digest", "write"]
 
-Seeded = Callable[[int], dict[str, float]]
+Found = dict[str, float | list[float]]
+Seeded = Callable[..., Mapping[str, float | list[float]]]
 
 
 def interval(values: list[float]) -> dict[str, Any]:
@@ -53,29 +57,103 @@ def source_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def run(name: str, one_seed: Seeded, seeds: int) -> dict[str, Any]:
+def curve(curves: list[list[float]]) -> dict[str, Any]:
+    """Mean and 95 % interval at each point of curves measured again and again; five digits.
+
+    Returns:
+        `mean`, `low`, `high`, each a list, and `n`.
+    """
+    points = [interval(list(values)) for values in zip(*curves, strict=True)]
+    rounded = {key: [float(f"{point[key]:.5g}") for point in points] for key in ("mean", "low", "high")}
+    return {**rounded, "n": len(curves)}
+
+
+def run(
+    name: str,
+    one_seed: Seeded,
+    seeds: int,
+    *,
+    jobs: int = 1,
+    parts: Path | None = None,
+    settings: dict[str, str] | None = None,
+) -> dict[str, Any]:
     """Measure seeds 0, 1, …, and put the results together with where they came from.
 
+    Args:
+        name: Of the study.
+        one_seed: All values of a seed by name: numbers, or curves of equal length for all seeds.
+        seeds: How many.
+        jobs: Processes that measure side by side, one thread each.
+        parts: Folder in which each seed's values are kept as soon as they are there; a run that was
+            stopped takes from it what the same code measured under the same settings.
+        settings: Keywords for `one_seed`.
+
     Raises:
-        ValueError: If `seeds` is not positive.
+        ValueError: If `seeds` or `jobs` is not positive.
     """
     if seeds < 1:
         raise ValueError(f"seeds={seeds} must be at least 1")
-    start = time.perf_counter()
-    rows = [one_seed(seed) for seed in tqdm(range(seeds), name, unit="seed", disable=None)]
+    if jobs < 1:
+        raise ValueError(f"jobs={jobs} must be at least 1")
+    settings = settings or {}
+    stamp = {"source": source_digest(), "settings": settings}
+    rows: dict[int, Any] = {}
+    for path in parts.glob("seed-*.json") if parts else ():
+        kept = json.loads(path.read_text(encoding="utf8"))
+        if kept["stamp"] == stamp and kept["seed"] < seeds:
+            rows[kept["seed"]] = kept
+    bar = tqdm(total=seeds, initial=len(rows), desc=name, unit="seed", disable=None)
+    with bar:
+        for seed, seconds, values in _measure(
+            one_seed, [s for s in range(seeds) if s not in rows], settings, jobs
+        ):
+            rows[seed] = {"seed": seed, "stamp": stamp, "seconds": seconds, "values": values}
+            if parts:
+                write(rows[seed], parts / f"seed-{seed}.json")
+            bar.update()
+    ordered = [rows[seed]["values"] for seed in range(seeds)]
     return {
         "study": name,
+        "settings": settings,
         "provenance": {
             "seeds": list(range(seeds)),
-            "seconds": round(time.perf_counter() - start, 1),
+            "seconds": round(sum(row["seconds"] for row in rows.values()), 1),
             "device": "cpu",
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "source": source_digest(),
+            "source": stamp["source"],
         },
-        "values": {key: interval([row[key] for row in rows]) for key in rows[0]},
+        "values": {
+            key: (curve if isinstance(value, list) else interval)([row[key] for row in ordered])
+            for key, value in ordered[0].items()
+        },
     }
+
+
+def _measure(
+    one_seed: Seeded, seeds: list[int], settings: dict[str, str], jobs: int
+) -> Iterator[tuple[int, float, Mapping[str, Any]]]:
+    """(seed, seconds, values), as they are done."""
+    if jobs == 1:
+        for seed in seeds:
+            yield _timed(one_seed, seed, settings)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads
+    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:
+        pending = [pool.submit(_timed, one_seed, seed, settings) for seed in seeds]
+        try:
+            for done in as_completed(pending):
+                yield done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _timed(one_seed: Seeded, seed: int, settings: dict[str, str]) -> tuple[int, float, Mapping[str, Any]]:
+    start = time.perf_counter()
+    values = one_seed(seed, **settings)
+    return seed, time.perf_counter() - start, values
 
 
 def write(result: dict[str, Any], path: str | Path) -> None:
@@ -105,21 +183,52 @@ def read(path: str | Path) -> dict[str, dict[str, Any]]:
     return dict(result["values"])
 
 
-def main(name: str, doc: str | None, one_seed: Seeded, argv: list[str] | None = None) -> None:
-    """The command line of a study: `--seeds N --out FILE`."""
-    parser = argparse.ArgumentParser(prog=f"python -m geolessons.studies.{name}", description=doc)
-    parser.add_argument("--seeds", type=int, default=5, help="how many repetitions (default 5)")
-    parser.add_argument(
-        "--out", type=Path, help="JSON file to write; without it the result goes to the screen"
+def main(
+    name: str,
+    doc: str | None,
+    one_seed: Seeded,
+    argv: list[str] | None = None,
+    *,
+    choices: dict[str, tuple[str, ...]] | None = None,
+    beside: dict[str, Callable[..., Any]] | None = None,
+) -> None:
+    """The command line of a study: `--seeds N --jobs N --out FILE`.
+
+    Args:
+        name: Of the study's module.
+        doc: Its description.
+        one_seed: Measures a seed.
+        argv: What was typed, if not the command line.
+        choices: More options, each with its possible values, the default first; keywords for `one_seed`.
+        beside: What is measured once, after the seeds, with nothing running beside it; the same keywords.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m geolessons.studies.{name}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--seeds", type=int, default=5, help="how many repetitions (default 5)")
+    parser.add_argument("--jobs", type=int, default=1, help="how many of them side by side (default 1)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="JSON file to write; without it the result goes to the screen.  While the study runs, "
+        "OUT.parts keeps each seed that is done, and the same command goes on from there.",
+    )
+    for option, values in (choices or {}).items():
+        parser.add_argument(f"--{option}", choices=values, default=values[0], help=f"default {values[0]}")
     options = parser.parse_args(argv)
+    settings = {option: getattr(options, option) for option in choices or {}}
+    parts = Path(f"{options.out}.parts") if options.out else None
     torch.set_num_threads(1)
     try:
-        result = run(name, one_seed, options.seeds)
+        result = run(name, one_seed, options.seeds, jobs=options.jobs, parts=parts, settings=settings)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"{parser.prog}: {error}")
+    result |= {key: measure(**settings) for key, measure in (beside or {}).items()}
     if options.out:
         write(result, options.out)
+        shutil.rmtree(f"{options.out}.parts", ignore_errors=True)
         print(f"{options.out}: {len(result['values'])} values, {result['provenance']['seconds']} s")
     else:
         print(json.dumps(result, indent=1, ensure_ascii=False))
