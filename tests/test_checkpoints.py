@@ -236,8 +236,6 @@ def test_a_finished_run_is_read_and_not_run_again(tmp_path):
 def test_the_two_newest_are_kept_and_strangers_let_be(tmp_path):
     (tmp_path / "step-00000005.writing").mkdir()
     (tmp_path / "step-00000005.writing" / "pytorch_model.bin").write_bytes(b"half")
-    (tmp_path / "step-00000010.writing").mkdir()
-    (tmp_path / "step-00000010.writing" / "random_states_1.pkl").write_bytes(b"of a run with more processes")
     (tmp_path / "step-00000099.writing").mkdir()
     (tmp_path / "step-00000099.writing" / checkpoints.MARK).write_text("{}")
     (tmp_path / "step-00000098").mkdir()  # the mark was removed first
@@ -252,8 +250,15 @@ def test_the_two_newest_are_kept_and_strangers_let_be(tmp_path):
         "step-best",
     ]
     assert checkpoints.newest(tmp_path) == tmp_path / "step-00000012"
-    assert sorted(path.name for path in (tmp_path / "step-00000010").iterdir()) == list(FILES)
     assert len(whole[2]) == 12
+
+
+def test_nothing_of_an_unfinished_one_gets_into_the_next(tmp_path):
+    (tmp_path / "step-00000006.writing").mkdir()
+    (tmp_path / "step-00000006.writing" / "random_states_1.pkl").write_bytes(b"of a run with more processes")
+    with pytest.raises(Stop):
+        run(tmp_path, stop=7)
+    assert sorted(path.name for path in (tmp_path / "step-00000006").iterdir()) == list(FILES)
 
 
 def test_without_every_there_is_one_an_epoch(tmp_path):
