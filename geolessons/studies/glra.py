@@ -4,9 +4,11 @@ Chapter 1.  One seed takes 2 min on digits; on MNIST and Fashion-MNIST (which ne
 
 The protocol of GLRA's section 6 with its gaps filled: a pre-trained perceptron learns a shifted task in ten
 stages by LoRA of rank 8 and alpha 16 on its first two matrices; its biases and last matrix are frozen.
-  digits   64-128-128-10, from upright digits to tilted ones; 40 epochs, batches of 64
-  mnist    784-128-64-10, from MNIST to 20,000 of its images turned by 45°; 10 epochs, batches of 128
-  fashion  the same network, from MNIST to 20,000 of Fashion-MNIST, its last layer trained first
+
+- digits: 64-128-128-10, from upright digits to tilted ones; 40 epochs, batches of 64
+- mnist: 784-128-64-10, from MNIST to 20,000 of its images turned by 45°; 10 epochs, batches of 128
+- fashion: the same network, from MNIST to 20,000 of Fashion-MNIST, its last layer trained first
+
 Arms: LoRA; LoRA with its scale ramped along t, the control; GLRA; full fine-tuning; BitFit (biases alone).
 AdamW and SGD, each at two learning rates, one on either side of an angle ω of about 0.5.  A rate is
 constant, and the same for all arms.
