@@ -289,13 +289,12 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, W0: Tensor, a: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(W0, a)
-        ctx.dtype = x.dtype
         return F.linear(x, _rounded_once(a, W0), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (W0, a), needed = grads, ctx.saved_tensors, ctx.needs_input_grad
-        of_x = (grad @ _rounded_once(a, W0).to(grad.dtype)).to(ctx.dtype) if needed[0] else None
+        of_x = grad @ _rounded_once(a, W0).to(grad.dtype) if needed[0] else None
         return of_x, None, None, grad.reshape(-1, len(W0)).sum(0) if needed[3] else None
 
 
