@@ -35,9 +35,10 @@ class After:
             for arm, (road, *_) in ROADS.items():
                 curve = evaluate(road(W0, runs[arm].W), model, metric, self.ts)
                 losses[arm] = [loss for loss, _ in curve.values]
-            omega = torch.tensor(runs["glra"].by_stage["omega"][-1], dtype=torch.float64)
-            factor = [float(sum(coefficients(omega, t))) for t in self.ts]
-            self.runs[name] = {"losses": losses, "factor": factor}
+            omega = runs["glra"].by_stage["omega"][-1]
+            wide = torch.tensor(omega, dtype=torch.float64)
+            factor = [float(sum(coefficients(wide, t))) for t in self.ts]
+            self.runs[name] = {"losses": losses, "factor": factor, "omega": omega}
         self.stops = {name: name for name in stops}
 
     def alt(self, t: float, optimiser: str) -> str:
@@ -72,6 +73,8 @@ class After:
                 arrowprops={"arrowstyle": "-", "color": colour, "ls": line, "lw": 2},
             )
             factor.text(0.12, y, name, transform=factor.transAxes, size=9, va="center")
+        words = f"{optimiser}, final angle {run['omega']:.1f}"
+        factor.text(0.98, 0.92, words, transform=factor.transAxes, size=9, ha="right", va="center")
         for ax in (factor, loss):
             ax.axvline(t, color=plots.INK, lw=0.6, alpha=0.4)
             ax.set(xlim=(0, 1), xticks=[0, 0.5, 1])
