@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
 
@@ -21,8 +21,11 @@ from torch.nn import functional as F
 
 from geolessons.trees import Params, check_rank, eager
 
-__all__ = ["Adapter", "LoRA", "Rows", "Scaling", "adapted"]
+__all__ = ["Adapter", "LoRA", "Product", "Rows", "Scaling", "adapted"]
 
+Product = Callable[
+    [Tensor, Tensor, Tensor | None], Tensor
+]  # (x, W, bias) to x·Wᵀ + bias, or an estimate of it
 Scaling = Literal["standard", "rank_stabilised", "paper"]
 
 
@@ -51,9 +54,14 @@ class Adapter(nn.Module, ABC):
     def weight(self, W0: Tensor) -> Tensor:
         """The adapted weight, of shape (d, k) and in the dtype of W0; differentiable in the adapter."""
 
-    def linear(self, x: Tensor, W0: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The layer's output x·Wᵀ + bias, for x of shape (…, k): (…, d)."""
-        return F.linear(x, self.weight(W0), bias)
+    def linear(
+        self, x: Tensor, W0: Tensor, bias: Tensor | None = None, product: Product = F.linear
+    ) -> Tensor:
+        """The layer's output x·Wᵀ + bias, for x of shape (…, k): (…, d).
+
+        `product` stands in for `F.linear` in the one product of full size, e.g. to add noise to its weight.
+        """
+        return product(x, self.weight(W0), bias)
 
     def check(self, W0: Tensor) -> None:
         """Refuse a weight that this adapter was not made for.
@@ -145,7 +153,9 @@ class LoRA(Adapter):
             W, B = _rows_times(a, W0.to(dtype)), _rows_times(b, self.B.to(dtype))
             return torch.addmm(W, B, self.A.to(dtype), alpha=self.scale).to(W0.dtype)
 
-    def linear(self, x: Tensor, W0: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(
+        self, x: Tensor, W0: Tensor, bias: Tensor | None = None, product: Product = F.linear
+    ) -> Tensor:
         """a·x·W0ᵀ + bias + b·s·(x·Aᵀ)·Bᵀ, for x of shape (…, k): (…, d), without forming the weight.
 
         Raises:
@@ -153,7 +163,9 @@ class LoRA(Adapter):
         """
         self.check(W0)
         a, b = self.mix(W0)
-        y = _linear(x, W0, a, bias)  # (…, d), in autocast's dtype where it is on
+        plain = product is F.linear
+        # (…, d), in autocast's dtype where it is on
+        y = _linear(x, W0, a, bias) if plain else product(x, _rows_times(a, W0), bias)
         if self.dropout and self.training:
             x = F.dropout(x, self.dropout)
         h = F.linear(x, self.A.to(y.dtype))  # (…, r)
@@ -212,13 +224,17 @@ class Rows(Adapter):
         with full_precision(W0):
             return torch.cat([W0[r] if a is None else a.weight(W0[r]) for r, a in self._pieces()])
 
-    def linear(self, x: Tensor, W0: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The layer's output, block by block, for x of shape (…, k): (…, d).
+    def linear(
+        self, x: Tensor, W0: Tensor, bias: Tensor | None = None, product: Product = F.linear
+    ) -> Tensor:
+        """The layer's output, block by block, for x of shape (…, k): (…, d); at once with a `product`.
 
         Raises:
             ValueError: If W0 is not of the adapter's shape.
         """
         self.check(W0)
+        if product is not F.linear:
+            return product(x, self.weight(W0), bias)
         found = []
         for r, a in self._pieces():
             b = None if bias is None else bias[r]

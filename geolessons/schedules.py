@@ -5,6 +5,8 @@ In a training loop count steps from 1: at t = 0 the gradients of a low-rank adap
     for i in range(1, N + 1):
         set_t(model, stages(i, N))
 
+As factors of a strength of noise they may count from 0, as Flat-LoRA's code does: `sigma * cosine(i - 1, N)`.
+
 GLRA says "0 to 1 over a fixed number of stages" and gives no number; ten, the others and `plateau` are ours.
 """
 
@@ -14,9 +16,19 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-__all__ = ["Schedule", "cosine", "linear", "plateau", "stages"]
+__all__ = ["Schedule", "constant", "cosine", "linear", "plateau", "stages"]
 
 Schedule = Callable[[int, int], float]
+
+
+def constant(i: int, N: int) -> float:
+    """1 at every step; for a strength of noise, not for a road.
+
+    Raises:
+        ValueError: If i is not from 0 to N, or N not positive.
+    """
+    _check(i, N)
+    return 1.0
 
 
 def linear(i: int, N: int) -> float:
