@@ -163,6 +163,23 @@ class Calls(TorchDispatchMode):
         return sum(self.kernels.values())
 
 
+class Touched(TorchDispatchMode):
+    """Counts the bytes that operations read and write, of tensors of at least `least` bytes."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.least, self.total = least, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if not func.is_view and not str(func).startswith(("aten.empty", "aten.detach")):
+            tensors = [x for x in (*args, found) if isinstance(x, Tensor)]
+            if str(func).endswith("normal_.default"):
+                tensors = tensors[:1]  # it writes only, where other operations in place read as well
+            self.total += sum(x.nbytes for x in tensors if x.nbytes >= self.least)
+        return found
+
+
 def circumstances(options: argparse.Namespace, packages: Iterable[str]) -> dict[str, Any]:
     """Versions, threads, device: what a number cannot be read without."""
     found: dict[str, Any] = {name: importlib.metadata.version(name) for name in packages}

@@ -101,7 +101,6 @@ class FlatNoise:
         per_rank: Give each process of a distributed run a draw of its own; else all share one.
 
     Attributes:
-        layers: The names of the layers with noise, known once entered.
         left_out: Adapted layers of PEFT without noise, as they are not `nn.Linear`; name to kind.
         std: Name to the deviations of the rows (d,).
 
@@ -150,7 +149,7 @@ class FlatNoise:
 
     @property
     def layers(self) -> list[str]:
-        """The names of the layers with noise."""
+        """The names of the layers with noise, known once entered."""
         return list(self.std)
 
     def draw(self, name: str) -> Tensor:

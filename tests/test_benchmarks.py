@@ -97,3 +97,14 @@ def test_rounds_are_interleaved_and_ratios_are_of_rounds(load):
 )
 def test_a_bound_is_on_the_ratio_or_else_on_the_value(load, value, ratio, bound, at_least, kept):
     assert load("timing").Row("", value, "", "", None, ratio, bound, at_least).kept is kept
+
+
+def test_noise_keeps_no_more_than_lora_and_moves_nothing(load, tmp_path, capsys):
+    rows = quick(load("noise"), tmp_path / "out.json", capsys)
+    kept = next(r for r in rows if "bytes kept" in r.what)
+    assert kept.ratio <= 1.02
+    drifts = [r for r in rows if r.what.startswith("drift")]
+    assert [r.value for r in drifts] == [0, 0]
+    assert all(r.other > 0 for r in drifts)
+    passes = next(r for r in rows if "two passes" in r.what)
+    assert passes.ratio > 1.2

@@ -594,7 +594,7 @@ def test_the_copy_comes_back_bit_for_bit(error):
 def test_subtracting_the_noise_drifts():
     W = torch.randn(64, 256, generator=drawn(0))
     for dtype, low, high in ((torch.float32, 1e-9, 1e-6), (torch.bfloat16, 1e-3, 1e-1)):
-        weights = {"W": W.to(dtype)}
+        weights = {"W": W.to(dtype, copy=True)}
         for step in range(100):
             with in_place_noise(weights, 0.05, seed=0, step=step, restore="seed"):
                 pass
