@@ -1,23 +1,26 @@
-"""Slices of the loss landscape: what a metric does along one direction from a point.
+"""Slices of the loss landscape: what a metric does along one or two directions from a point.
 
 A direction drawn from a normal distribution says little about a network whose rows differ in
 length by orders of magnitude.  Li, Xu, Taylor, Studer, Goldstein (2018, arXiv 1712.09913, section 4)
 give each row ("filter") of the direction the length of the weight's row; then one step of size α moves
 each neuron by the same share of its length.
+
+A plane through three points shows what lies between them (Garipov et al. 2018, arXiv 1802.10026, 3.1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from geolessons.arcs import check_t
 from geolessons.paths import Curve, Line, evaluate
-from geolessons.trees import Params, axpy, check_finite, map_tensors, wide
+from geolessons.trees import Params, axpy, check_alike, check_finite, dot, map_tensors, norm, wide
 
-__all__ = ["filter_normalised", "line", "random_direction"]
+__all__ = ["Plane", "Surface", "filter_normalised", "line", "plane", "plane_through", "random_direction"]
 
 
 def random_direction(W: Params, generator: torch.Generator) -> Params:
@@ -89,3 +92,136 @@ def line(
         ValueError: As `paths.evaluate`.
     """
     return evaluate(Line(W, axpy(1, W, direction), extrapolate=True), model, metric, alphas, **options)
+
+
+class Surface(NamedTuple):
+    """What a metric said on a grid: `values[i][j]` at W + alphas[i]·d1 + betas[j]·d2."""
+
+    alphas: list[float]
+    betas: list[float]
+    values: list[list[Any]]
+
+
+def plane(
+    model: nn.Module,
+    W: Params,
+    d1: Params,
+    d2: Params,
+    metric: Callable[[Callable[..., Any]], Any],
+    alphas: Iterable[float],
+    betas: Iterable[float],
+    **options: Any,
+) -> Surface:
+    """The metric at W + α·d1 + β·d2 for each α and β: a plane, exactly on the grid given.
+
+    Each point is computed from W anew, so no rounding piles up from one to the next.
+
+    Args:
+        model: Supplies the forward pass; it is not touched.
+        W: The point at (0, 0).
+        d1: A vector like W.
+        d2: A vector like W; not a multiple of d1, or the plane is a line.
+        metric: As in `paths.evaluate`.
+        alphas: Steps along d1, in its units.
+        betas: Steps along d2, in its units.
+        **options: Passed on to `paths.evaluate`.
+
+    Returns:
+        A `Surface`.
+
+    Raises:
+        TypeError: For integer tensors.
+        ValueError: As `paths.evaluate`; or if W, d1 and d2 are not of one space.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> W, d1, d2 = ({"weight": torch.tensor([w])} for w in ([1.0, 1.0], [1.0, 0.0], [0.0, 1.0]))
+        >>> plane(model, W, d1, d2, lambda run: float(run(torch.ones(2))), [0.0, 1.0], [0.0, 5.0]).values
+        [[2.0, 7.0], [3.0, 8.0]]
+    """
+    check_finite(d2, "d2")
+    check_alike(W, d2, ("W", "d2"))
+    rows, columns = [float(a) for a in alphas], [float(b) for b in betas]
+    if not rows or not columns:
+        raise ValueError(f"{'betas' if rows else 'alphas'} is empty: give at least one step")
+    for step in rows:
+        check_t(step, extrapolate=True)  # `evaluate` looks at the columns
+    sheet = Line(W, axpy(1, W, d1), extrapolate=True)  # looks at W, d1 and the names
+    across = {k: wide(d) for k, d in d2.items()}
+    values = []
+    for a in rows:
+        shifted = {k: wide(w).add(wide(d1[k]), alpha=a) for k, w in W.items()}
+        values.append(evaluate(_Row(sheet, shifted, across), model, metric, columns, **options).values)
+    return Surface(rows, columns, values)
+
+
+class _Row(Line):
+    """One row of the grid: W + α·d1 in float64, and from there along d2."""
+
+    def __init__(self, sheet: Line, shifted: Params, across: Params) -> None:
+        self.W0, self.W1, self.extrapolate = sheet.W0, sheet.W1, True
+        self.shifted, self.across = shifted, across
+
+    def at(self, t: float | Tensor) -> Params:
+        """The point at β = t, rounded once."""
+        return {
+            k: s.add(self.across[k], alpha=float(t)).to(self.W0[k].dtype) for k, s in self.shifted.items()
+        }
+
+    def velocity(self, t: float | Tensor) -> Params:
+        """The direction d2."""
+        return map_tensors(lambda d, w: d.to(w.dtype), self.across, self.W0)
+
+
+class Plane(NamedTuple):
+    """A plane with coordinates: points are W + x·d1 + y·d2, d1 and d2 at right angles and of length 1.
+
+    `points` are the coordinates (x, y) of the three points that span it, the first at (0, 0).
+    """
+
+    W: Params
+    d1: Params
+    d2: Params
+    points: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+
+
+def plane_through(P: Params, Q: Params, R: Params) -> Plane:
+    """The plane through three points, with distances as they are: for `plane(model, *it[:3], …)`.
+
+    P lies at (0, 0), Q on the axis x > 0, R above it (y > 0).
+
+    Args:
+        P: A point.
+        Q: Another, alike in names, shapes, dtypes and devices.
+        R: A third, not on the line through them.
+
+    Raises:
+        TypeError: For integer tensors.
+        ValueError: If entries are NaN or infinite, the points are of different spaces, or on one line.
+
+    References:
+        Garipov et al. 2018, arXiv 1802.10026, 3.1.
+
+    Example:
+        >>> P, Q, R = ({"w": torch.tensor(w)} for w in ([0.0, 0.0], [2.0, 0.0], [3.0, 4.0]))
+        >>> plane_through(P, Q, R).points
+        ((0.0, 0.0), (2.0, 0.0), (3.0, 4.0))
+    """
+    for name, point in (("P", P), ("Q", Q), ("R", R)):
+        check_finite(point, name)
+        check_alike(P, point, ("P", name))
+    to_Q, to_R = (map_tensors(lambda p, x: wide(x) - wide(p), P, X) for X in (Q, R))
+    x, reach = norm(to_Q), norm(to_R)
+    rounding = max(torch.finfo(p.dtype).eps for p in P.values())
+    if not x:
+        raise ValueError("P and Q are the same point: three different ones span a plane")
+    e1 = map_tensors(lambda v: v / x, to_Q)
+    along = dot(e1, to_R)
+    across = axpy(-along, e1, to_R)
+    y = norm(across)
+    if y <= 10 * rounding * reach:
+        raise ValueError("R is on the line through P and Q: three points off one line span a plane")
+    d1, d2 = (
+        map_tensors(lambda v, p: v.to(p.dtype), e, P) for e in (e1, map_tensors(lambda v: v / y, across))
+    )
+    return Plane(P, d1, d2, ((0.0, 0.0), (float(x), 0.0), (float(along), float(y))))

@@ -53,8 +53,20 @@ def test_merging_agrees_with_float64_in_few_kernel_calls(load, tmp_path, capsys)
     assert len(errors) == 2
     assert all(r.kept for r in errors)
     assert all(r.value < 1e-3 for r in rows if "error" in r.what)
-    calls = next(r for r in rows if r.what.endswith("each tensor"))
-    assert 0 < calls.value < 10
+    calls = [r for r in rows if "kernel calls of geolessons" in r.what or "not cut" in r.what]
+    assert [r.kept for r in calls] == [True, True]
+
+
+def test_curvature_takes_fewer_products_and_the_planes_agree(load, tmp_path, capsys):
+    rows = quick(load("curvature"), tmp_path / "out.json", capsys)
+    of = {r.what: r for r in rows}
+    assert of["share of products, worst"].value < 1
+    assert all(r.value < 1e-3 for r in rows if r.what == "  apart by")
+    ours, anew = (of[f"  standard error of {k}"] for k in ("geolessons", "graph each draw"))
+    assert (ours.value, ours.other) == pytest.approx((anew.value, anew.other), rel=1e-3)
+    errors = [r.value for r in rows if r.what.startswith("  error of")]
+    assert len(errors) == 3
+    assert max(errors) < 1e-5
 
 
 def test_what_is_counted(load):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from geolessons.landscape import filter_normalised, line, random_direction
-from geolessons.trees import params_of
+from geolessons.landscape import filter_normalised, line, plane, plane_through, random_direction
+from geolessons.trees import axpy, dot, norm, params_of
 
 
 @pytest.fixture
@@ -107,3 +107,99 @@ def test_line_passes_options_on_and_refuses_as_evaluate_does(model):
     with pytest.raises(ValueError, match="batch-norm"):
         line(normed, W, d, lambda run: run(torch.ones(2, 2)), [0.0])
     assert line(normed, W, d, lambda run: run(torch.ones(2, 2)), [0.0], batchnorm="keep").ts == [0.0]
+
+
+def coordinates(W, frame):
+    """Where a point lies in a plane, and how far off it."""
+    step = {k: W[k].double() - frame.W[k].double() for k in W}
+    x, y = (float(dot({k: v.double() for k, v in d.items()}, step)) for d in (frame.d1, frame.d2))
+    off = {k: step[k] - x * frame.d1[k].double() - y * frame.d2[k].double() for k in W}
+    return x, y, float(norm(off))
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_three_points_lie_where_the_plane_says(dtype, close):
+    g = torch.Generator().manual_seed(0)
+    P, Q, R = (
+        {"w": torch.randn(4, 3, generator=g, dtype=dtype), "b": torch.randn(4, generator=g, dtype=dtype)}
+        for _ in range(3)
+    )
+    frame = plane_through(P, Q, R)
+    for d in (frame.d1, frame.d2):
+        assert float(norm(d)) == pytest.approx(1, rel=close)
+        assert all(d[k].dtype == dtype for k in P)
+    assert float(dot(frame.d1, frame.d2)) == pytest.approx(0, abs=close)
+    for point, (x, y) in zip((P, Q, R), frame.points, strict=True):
+        assert coordinates(point, frame) == pytest.approx((x, y, 0), abs=10 * close)
+    assert frame.points[0] == (0, 0)
+    assert frame.points[1][1] == 0
+    assert frame.points[1][0] > 0
+    assert frame.points[2][1] > 0
+    for i, j, a, b in ((0, 1, P, Q), (0, 2, P, R), (1, 2, Q, R)):
+        apart = float(norm({k: a[k].double() - b[k].double() for k in a}))
+        assert math.dist(frame.points[i], frame.points[j]) == pytest.approx(apart, rel=10 * close)
+
+
+def test_planes_through_no_plane_are_refused():
+    P, Q = {"w": torch.ones(3)}, {"w": torch.tensor([1.0, 2.0, 3.0])}
+    with pytest.raises(ValueError, match="P and Q are the same point"):
+        plane_through(P, P, Q)
+    with pytest.raises(ValueError, match="R is on the line through P and Q"):
+        plane_through(P, Q, {"w": 0.3 * P["w"] + 0.7 * Q["w"]})
+    with pytest.raises(ValueError, match="R is on the line through P and Q"):
+        plane_through(P, Q, P)
+    with pytest.raises(ValueError, match="P and R are not points of the same space"):
+        plane_through(P, Q, {"v": torch.ones(3)})
+    with pytest.raises(ValueError, match="Q has NaN"):
+        plane_through(P, {"w": Q["w"] * math.nan}, P)
+
+
+def test_plane_is_exactly_on_its_grid_and_leaves_the_model_alone(model):
+    W = params_of(model)
+    d1, d2 = (random_direction(W, torch.Generator().manual_seed(s)) for s in (1, 2))
+    alphas, betas = [-1.0, 0.0, 0.3], [0.0, 2.0]
+    before = torch.get_rng_state()
+    found = plane(model, W, d1, d2, lambda run: run(X), alphas, betas)
+    assert torch.equal(before, torch.get_rng_state())
+    assert (found.alphas, found.betas) == (alphas, betas)
+    plain = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(3, 2))
+    for a, row in zip(alphas, found.values, strict=True):
+        for b, value in zip(betas, row, strict=True):
+            exact = {k: (W[k].double() + a * d1[k].double() + b * d2[k].double()).float() for k in W}
+            plain.load_state_dict(exact)
+            assert torch.equal(value, plain(X))
+    assert model.training
+    assert all(torch.equal(p, W[k]) for k, p in model.named_parameters())
+    curve = line(model, W, d1, lambda run: run(X), alphas)
+    for value, row in zip(curve.values, found.values, strict=True):
+        torch.testing.assert_close(row[0], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_plane_through_three_models_has_their_losses(model):
+    W = params_of(model)
+    Q, R = (axpy(1, random_direction(W, torch.Generator().manual_seed(s)), W) for s in (1, 2))
+    frame = plane_through(W, Q, R)
+    for point, (x, y) in zip((W, Q, R), frame.points, strict=True):
+        here = plane(model, frame.W, frame.d1, frame.d2, lambda run: run(X), [x], [y]).values[0][0]
+        alone = line(model, point, frame.d1, lambda run: run(X), [0.0]).values[0]
+        torch.testing.assert_close(here, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_plane_passes_options_on_and_refuses_as_evaluate_does(model):
+    W = params_of(model)
+    d = random_direction(W, torch.Generator())
+    for alphas, betas, which in (([], [0.0], "alphas"), ([0.0], [], "betas")):
+        with pytest.raises(ValueError, match=f"{which} is empty"):
+            plane(model, W, d, d, lambda run: run(X), alphas, betas)
+    with pytest.raises(ValueError, match="W and d2 are not points of the same space"):
+        plane(model, W, d, {"v": X}, lambda run: run(X), [0.0], [0.0])
+    for alphas, betas in (([math.nan], [0.0]), ([0.0], [math.nan])):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            plane(model, W, d, d, lambda run: run(X), alphas, betas)
+    normed = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    W = params_of(normed)
+    d = random_direction(W, torch.Generator())
+    with pytest.raises(ValueError, match="batch-norm"):
+        plane(normed, W, d, d, lambda run: run(torch.ones(2, 2)), [0.0], [0.0])
+    found = plane(normed, W, d, d, lambda run: run(torch.ones(2, 2)), [0.0], [0.0], batchnorm="keep")
+    assert found.alphas == [0.0]
