@@ -79,11 +79,13 @@ claims: $(VENV)/installed
 
 # The measurements behind the book's numbers.  Those on MNIST need GEOLESSONS_DATA.
 studies: $(VENV)/installed
-	for study in moves roads pushes glra; do $(BIN)/python -m geolessons.studies.$$study --out book/results/$$study.json || exit 1; done
+	for study in moves roads pushes glra flat_lora_digits; do $(BIN)/python -m geolessons.studies.$$study --out book/results/$$study.json || exit 1; done
 	if [ -n "$$GEOLESSONS_DATA" ]; then \
 		$(BIN)/python -m geolessons.studies.moves_mnist --out book/results/moves_mnist.json; \
 		for data in mnist fashion; do \
-			$(BIN)/python -m geolessons.studies.glra --data $$data --out book/results/glra_$$data.json; done; fi
+			$(BIN)/python -m geolessons.studies.glra --data $$data --out book/results/glra_$$data.json; \
+			$(BIN)/python -m geolessons.studies.flat_lora_digits --data $$data \
+				--out book/results/flat_lora_$$data.json; done; fi
 
 bench: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/angles.py

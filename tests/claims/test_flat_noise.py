@@ -65,7 +65,7 @@ def test_the_size_of_the_noise(measured) -> None:
     assert abs(fall - 0.5) < 0.01
     measured(
         f"deviations of rows of very different length are within {100 * off:.1f} "
-        f"% of σ‖row‖/√k (Eq. 5); between k = 64 and 1,024 the deviation falls like k to the power −{fall:.2f}",
+        f"% of σ‖row‖/√k (Eq. 5); between k = 64 and 1,024 the deviation falls as k to the −{fall:.2f}",
         verdict="within limits",
         limits="the variance scales with 1/k, as in Eq. 5; the deviation with 1/√k",
     )

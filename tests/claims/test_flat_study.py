@@ -1,0 +1,160 @@
+"""The checks on Flat-LoRA as training, F9, F10 and F14 to F19, on three data sets and five seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geolessons.studies import flat_lora_digits as study
+from geolessons.studies import glra
+from geolessons.studies.record import interval, read
+
+RESULTS = Path(__file__).parents[2] / "book" / "results"
+STUDIES = {data: read(RESULTS / f"flat_lora_{data}.json") for data in ("digits", "mnist", "fashion")}
+PAPER = ("0.05", "0.15")  # the paper's σ
+LARGER = ("0.5", "1")
+RANKS = ("1", "4", "8", "16", "64")
+
+
+def less(data: str, name: str, other: str, key: str) -> dict[str, Any]:
+    """An arm less another, paired by seed, with its 95 % interval."""
+    one, two = (STUDIES[data][f"{arm}.{key}"]["each"] for arm in (name, other))
+    return interval([a - b for a, b in zip(one, two, strict=True)])
+
+
+def compared(pairs: list[tuple[str, str, str]], key: str, sign: int) -> tuple[int, int]:
+    """Of some (data, arm, control), in how many the arm is better, and in how many worse: 0 is left out."""
+    found = [less(*pair, key) for pair in pairs]
+    ends = [(sign * i["low"], sign * i["high"]) for i in found]
+    return sum(min(pair) > 0 for pair in ends), sum(max(pair) < 0 for pair in ends)
+
+
+def verdict(better: int, worse: int, n: int) -> dict[str, str]:
+    """The ledger's word for better and worse in n settings."""
+    if better == n:
+        return {"verdict": "holds"}
+    if better:
+        return {"verdict": "within limits", "limits": f"in {better} of {n} settings"}
+    return {"verdict": "does not hold here" if worse else "not shown here"}
+
+
+def said(found: dict[str, Any], digits: int = 4, unit: float = 1.0) -> str:
+    """An interval in words."""
+    mean, low, high = (f"{unit * found[key]:+.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+@pytest.mark.claim(
+    "F9",
+    paper="ours",
+    source="Flat-LoRA, 1 and Fig. 1, as a number",
+    expected="down at each step (toy: .318, .300, .241)",
+)
+def test_sharpness_falls_as_the_noise_of_training_grows(measured) -> None:
+    """S(0.3) on training data falls from σ = 0 to 0.15 and from there to 0.5."""
+    steps = [(d, *s) for d in STUDIES for s in (("r8.0.15", "r8.0"), ("r8.0.5", "r8.0.15"))]
+    for data, values in STUDIES.items():
+        means = [values[f"r8.{sigma}.sharpness"]["mean"] for sigma in ("0", "0.15", "0.5")]
+        measured(f"{data}: " + ", ".join(f"{mean:.4f}" for mean in means))
+    better, worse = compared(steps, "sharpness", -1)
+    measured(
+        f"{better} of {len(steps)} steps down, {worse} up, by 95 % intervals",
+        **verdict(better, worse, len(steps)),
+    )
+    model, split = glra.task("digits", 0)
+    again = {}
+    for name in ("r8.0", "r8.0.5"):
+        again[name] = study.measured(model, split, study.train(model, split, name, 0, "digits"))
+        for key in ("sharpness", "test loss"):
+            assert again[name][key] == pytest.approx(STUDIES["digits"][f"{name}.{key}"]["each"][0], rel=2e-3)
+    assert again["r8.0.5"]["sharpness"] < again["r8.0"]["sharpness"]
+
+
+@pytest.mark.claim("F10", paper="ours", source="Flat-LoRA, Tables 1 and 2", expected="holds")
+def test_noise_of_the_papers_size_costs_no_accuracy(measured) -> None:
+    """With σ up to 0.15 Flat-LoRA's test accuracy is at most half a point below LoRA's."""
+    settings = [(data, sigma) for data in ("mnist", "fashion") for sigma in PAPER]
+    within = []
+    for data, sigma in settings:
+        found = less(data, f"r8.{sigma}", "r8.0", "test accuracy")
+        within.append(found["low"] > -0.005)
+        measured(f"{data}, σ = {sigma}: {said(found, 2, 100)} points")
+    for sigma in PAPER:
+        measured(f"digits, σ = {sigma}: test loss {said(less('digits', f'r8.{sigma}', 'r8.0', 'test loss'))}")
+    beyond = sum(
+        less(data, f"r8.{sigma}", "r8.0", "test accuracy")["high"] < -0.005 for data, sigma in settings
+    )
+    measured(
+        f"{sum(within)} of {len(settings)} intervals above −0.5 points",
+        **verdict(sum(within), beyond, len(settings)),
+    )
+
+
+@pytest.mark.claim("F14", paper="Flat-LoRA", source="Flat-LoRA, 1 and 3", expected="lower, by little")
+def test_it_ends_in_a_flatter_place(measured) -> None:
+    """With the paper's σ, Flat-LoRA ends with a lower sharpness than LoRA: S(0.3) and the top eigenvalue."""
+    pairs = [(data, f"r8.{sigma}", "r8.0") for data in STUDIES for sigma in PAPER]
+    total = [0, 0]
+    for key, name in (("sharpness", "S(0.3)"), ("top eigenvalue", "top eigenvalue")):
+        better, worse = compared(pairs, key, -1)
+        total = [total[0] + better, total[1] + worse]
+        change = [
+            100 * less(*pair, key)["mean"] / STUDIES[pair[0]][f"r8.0.{key}"]["mean"]
+            for pair in pairs
+            if pair[1] == "r8.0.15"
+        ]
+        measured(f"{name}: lower in {better} and higher in {worse} of {len(pairs)} settings")
+        measured("at σ = 0.15 by " + ", ".join(f"{c:+.1f} %" for c in change))
+    measured("digits, MNIST, Fashion-MNIST", **verdict(*total, 2 * len(pairs)))
+
+
+@pytest.mark.claim(
+    "F15",
+    paper="Flat-LoRA",
+    source="Flat-LoRA, Tables 1 and 2",
+    expected="not in small nets",
+)
+def test_it_is_more_accurate(measured) -> None:
+    """With the paper's σ, Flat-LoRA's test accuracy is above LoRA's."""
+    by_size = {}
+    for size, sigmas in (("paper", PAPER), ("larger", LARGER)):
+        pairs = [(data, f"r8.{sigma}", "r8.0") for data in ("mnist", "fashion") for sigma in sigmas]
+        by_size[size] = (*compared(pairs, "test accuracy", 1), len(pairs))
+    for data in ("mnist", "fashion"):
+        points = said(less(data, "r8.0.15", "r8.0", "test accuracy"), 2, 100)
+        measured(f"{data}, σ = 0.15: {points} points")
+    measured("at σ of 0.5 and 1 better in {} and worse in {} of {}".format(*by_size["larger"]))
+    measured(
+        "at the paper's better in {} and worse in {} of {}".format(*by_size["paper"]),
+        **verdict(*by_size["paper"]),
+    )
+
+
+@pytest.mark.claim("F18", paper="Flat-LoRA", source="Flat-LoRA, Table 3", expected="not shown in small nets")
+def test_it_helps_other_adapters(measured) -> None:
+    """PiSSA, DoRA and LoRA-GA trained under noise of σ = 0.15 end with a lower test loss than without."""
+    pairs = [("digits", f"{kind}.0.15", f"{kind}.0") for kind in ("pissa", "dora", "ga")]
+    for pair in pairs:
+        measured(f"{pair[2].partition('.')[0]}: {said(less(*pair, 'test loss'))}")
+    better, worse = compared(pairs, "test loss", -1)
+    measured("loss on digits, where accuracy is too coarse", **verdict(better, worse, len(pairs)))
+
+
+@pytest.mark.claim("F19", paper="Flat-LoRA", source="Flat-LoRA, Fig. 2", expected="not shown in small nets")
+def test_it_helps_at_all_ranks(measured) -> None:
+    """At ranks 1 to 64, Flat-LoRA with σ = 0.15 ends with a lower test loss than LoRA."""
+    pairs = [("digits", f"r{rank}.0.15", f"r{rank}.0") for rank in RANKS]
+    for rank, pair in zip(RANKS, pairs, strict=True):
+        measured(f"rank {rank}: {said(less(*pair, 'test loss'))}")
+    better, worse = compared(pairs, "test loss", -1)
+    measured("loss on digits, where accuracy is too coarse", **verdict(better, worse, len(pairs)))
+
+
+def test_the_rules_of_these_verdicts() -> None:
+    """Better everywhere holds, better somewhere has limits, worse somewhere and better nowhere does not."""
+    assert verdict(3, 0, 3) == {"verdict": "holds"}
+    assert verdict(1, 1, 3) == {"verdict": "within limits", "limits": "in 1 of 3 settings"}
+    assert verdict(0, 1, 3) == {"verdict": "does not hold here"}
+    assert verdict(0, 0, 3) == {"verdict": "not shown here"}
