@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from geolessons.angles import measure_for_slerp, sinc
+from geolessons.angles import TOGETHER, Measured, held_float32, measure_for_slerp, measure_held, runs, sinc
 from geolessons.scopes import ANTIPODAL, Scope, antipodal_problem, refuse, rows_of, vectors, zero_problem
 from geolessons.trees import Params, any_true, check_finite, eager, wide
 
@@ -110,8 +111,10 @@ class Arcs:
     def _combine(self, a: Tensor, b: Tensor) -> Params:
         """a·W0 + b·W1, each vector with its own a and b."""
         shares: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, Tensor]]] = {}
-        found = {}
+        found = self._together(a, b)
         for i, (name, W) in enumerate(self.W0.items()):
+            if name in found:
+                continue
             # half precision is summed in float32 and rounded once
             dtype = torch.promote_types(W.dtype, torch.float32)
             if (dtype, W.device) not in shares:
@@ -123,7 +126,30 @@ class Arcs:
             # in place where that is possible: new memory is half of the time
             total = first.addcmul_(y, second) if eager() else torch.addcmul(first, y, second)
             found[name] = total.to(W.dtype)
-        return found
+        return {name: found[name] for name in self.W0}
+
+    def _together(self, a: Tensor, b: Tensor) -> Params:
+        """As much of it as can be done in tens of kernel calls: float32 tensors that each are one vector.
+
+        It is (a + b)·(W0 + b/(a + b)·(W1 − W0)).
+        """
+        first = accumulate(self.counts, initial=0)  # where each tensor's coefficients begin
+        held = [
+            (name, i)
+            for name, i, n in zip(self.W0, first, self.counts, strict=False)
+            if n == 1 and held_float32(self.W0[name], self.W1[name])
+        ]
+        if not held or (torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)):
+            return {}
+        total, share = torch.stack([a + b, b / (a + b)]).tolist()
+        held = [(name, i) for name, i in held if abs(share[i]) < 1e4]  # a + b may be 0
+        found: list[Tensor] = []
+        for run in runs([self.W0[name].numel() for name, _ in held], TOGETHER):
+            us, vs = ([W[name] for name, _ in held[run]] for W in (self.W0, self.W1))
+            new = torch._foreach_lerp(us, vs, [share[i] for _, i in held[run]])
+            torch._foreach_mul_(new, [total[i] for _, i in held[run]])
+            found += new
+        return {name: W for (name, _), W in zip(held, found, strict=True)}
 
 
 def arcs_between(
@@ -144,7 +170,7 @@ def arcs_between(
     names = vectors(W0, W1, scope)
     pairs = [(rows_of(U, scope), rows_of(V, scope)) for U, V in names.values()]
     counts = [len(u) for u, _ in pairs]
-    m = measure_for_slerp(pairs)
+    m = _measured(pairs, norm_mode)
     if any_true(~torch.isfinite(m.n0 + m.n1)):
         check_finite(W0, "W0")
         check_finite(W1, "W1")
@@ -171,6 +197,29 @@ def arcs_between(
         marks = iter(straight.tolist())
         lost = [name for name, n in zip(W0, counts, strict=True) if any([next(marks) for _ in range(n)])]
     return Arcs(W0, W1, omega, n0, n1, counts, norm_mode, lost)
+
+
+def _measured(pairs: list[tuple[Tensor, Tensor]], norm_mode: NormMode) -> Measured:
+    """Angles and lengths of all rows, those of plain float32 vectors by the shorter way.
+
+    Not where lengths are prescribed: they are to have all digits.
+    """
+    home = pairs[0][0].device
+    short = [norm_mode == "raw" and len(u) == 1 and u.device == home and held_float32(u, v) for u, v in pairs]
+    if all(short):
+        return measure_held(pairs)
+    if not any(short):
+        return measure_for_slerp(pairs)
+    parts: list[Measured | None] = [None] * len(pairs)
+    for measure, kind in ((measure_held, True), (measure_for_slerp, False)):
+        chosen = [i for i, x in enumerate(short) if x is kind]
+        m = measure([pairs[i] for i in chosen])
+        counts = [len(pairs[i][0]) for i in chosen]
+        split = zip(*(torch.split(x, counts) for x in (m.omega, m.n0, m.n1, m.zero0, m.zero1)), strict=True)
+        for i, fields in zip(chosen, split, strict=True):
+            parts[i] = Measured(*fields)
+    columns = zip(*((m.omega, m.n0, m.n1, m.zero0, m.zero1) for m in parts if m is not None), strict=True)
+    return Measured(*map(torch.cat, columns))
 
 
 def check_t(t: float | Tensor, extrapolate: bool) -> None:

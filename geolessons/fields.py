@@ -153,7 +153,8 @@ class SoftmaxField(VelocityField):
             if any_true(size == 0):
                 raise ValueError("W is all zero: it has no size to normalise by; use normalise=False")
             W = W * (math.sqrt(self.shape[0]) / size)  # rms(W)·√k = ‖W‖/√d
-        return (W @ (self.W1.to(W.dtype) / self.temperature)) @ (self.W2.to(W.dtype) @ W)
+        W1 = self.W1.to(W.dtype).t().contiguous() / self.temperature  # W times columns takes up to ten times
+        return (W1 @ W.t()).t() @ (self.W2.to(W.dtype) @ W)
 
     def forward(self, W: Tensor, t: float | Tensor = 0.0) -> Tensor:
         """The velocity at W, at any t: (d, k), in the dtype of W."""

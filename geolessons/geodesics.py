@@ -10,15 +10,15 @@ the factors (p = ⟨W0, sBA⟩, q = ‖sBA‖, then atan2), so that neither W1 n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from geolessons.adapters import LoRA, full_precision
+from geolessons.adapters import Adapter, LoRA, Rows, full_precision
 from geolessons.arcs import NormMode, check_t, mixture
-from geolessons.scopes import antipodal_problem, refuse
-from geolessons.trees import wide
+from geolessons.scopes import Scope, antipodal_problem, refuse
+from geolessons.trees import any_true, wide
 
 __all__ = ["GeodesicLoRA", "RampedLoRA", "set_t"]
 
@@ -72,14 +72,16 @@ class GeodesicLoRA(RampedLoRA):
         rank: As `LoRA`.
         alpha: As `LoRA`.
         t: How far along the arc, in [0, 1], to start with.  At 0 the gradients of A and B vanish.
-        scope: What turns as one vector: the `"tensor"`, or each `"row"`.
+        scope: What turns as one vector: the `"tensor"`, each `"row"`, or all adapted tensors of the `"model"`
+            together, as `set_t(model, t)` finds them: call it in each step, and before the first.
         norm_mode: `"raw"` (GLRA Eq. 2), `"direction_linear"` or `"direction_geometric"`; see `sphere.slerp`.
-        detach_angle: Hold f and g constant in the backward pass.
+        detach_angle: Hold f and g constant in the backward pass; always, with `scope="model"`.
         **options: As `LoRA`.
 
     Raises:
         TypeError: If t is not a number.
-        ValueError: As `RampedLoRA`; and for an unknown scope or norm_mode.
+        ValueError: As `RampedLoRA`; and for an unknown scope or norm_mode, or `scope="model"` without
+            `detach_angle`.
 
     References:
         Abraham, Hauenstein, Scheirer 2024, OpenReview ig4gYlF8Z5, Eq. 2 and Algorithm 1.  The paper does not
@@ -91,6 +93,8 @@ class GeodesicLoRA(RampedLoRA):
         True
     """
 
+    arc: Tensor
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -98,18 +102,25 @@ class GeodesicLoRA(RampedLoRA):
         alpha: float | None = None,
         *,
         t: float,
-        scope: Literal["tensor", "row"] = "tensor",
+        scope: Scope = "tensor",
         norm_mode: NormMode = "raw",
         detach_angle: bool = True,
         **options: object,
     ) -> None:
         super().__init__(shape, rank, alpha, t=t, **options)
-        if scope not in ("tensor", "row"):
-            raise ValueError(f"scope={scope!r} must be 'tensor' or 'row': an adapter sees one matrix only")
+        if scope not in get_args(Scope):
+            raise ValueError(f"scope={scope!r} is unknown; it is one of {', '.join(get_args(Scope))}")
+        if scope == "model" and not detach_angle:
+            raise ValueError(
+                'detach_angle=False must be True with scope="model": set_t finds the angle, without gradients'
+            )
         if norm_mode not in get_args(NormMode):
             known = ", ".join(get_args(NormMode))
             raise ValueError(f"norm_mode={norm_mode!r} is unknown; it is one of {known}")
         self.scope, self.norm_mode, self.detach_angle = scope, norm_mode, detach_angle
+        if scope == "model":  # ω, n0, n1 of the whole, −1 as long as they are not known
+            dtype = torch.promote_types(self.A.dtype, torch.float32)
+            self.register_buffer("arc", torch.full((3,), -1.0, dtype=dtype, device=self.A.device))
 
     def angle(self, W0: Tensor) -> Tensor:
         """The angle ω between W0 and W0 + s·B·A in radians, float64: 0-d, or (d,) with `scope="row"`.
@@ -137,6 +148,22 @@ class GeodesicLoRA(RampedLoRA):
 
     def _arc(self, W0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Angle and lengths (ω, n0, n1), from the factors; lengths are 1 where none is prescribed."""
+        if self.scope == "model":
+            if any_true(self.arc < 0):
+                raise ValueError(
+                    'the angle of scope="model" is not known yet: call set_t(model, t) on the whole model, '
+                    "at first and whenever A and B have changed"
+                )
+            omega, n0, n1 = wide(self.arc).clone().unbind()  # not a view of what set_t changes
+            return omega, n0, n1
+        p, q2, nn0 = self.products(W0)
+        if self.scope == "tensor":
+            p, q2, nn0 = p.sum(), q2.sum(), nn0.sum()
+        single = self.shape[1] * (self.shape[0] if self.scope == "tensor" else 1) == 1
+        return _turned(p, q2, nn0, single, self.norm_mode)
+
+    def products(self, W0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """⟨W0, sBA⟩, ‖sBA‖² and ‖W0‖² of each row, (d,) in float64, in one product with W0."""
         A: Tensor = self.A
         B: Tensor = self.B
         if self.detach_angle:
@@ -148,24 +175,29 @@ class GeodesicLoRA(RampedLoRA):
             along, nn0 = (torch.cat(x) for x in zip(*looks, strict=True))
             p = self.scale * (along * B).sum(1)
             q2 = self.scale**2 * ((B @ (A @ A.T)) * B).sum(1)
-        if self.scope == "tensor":
-            p, q2, nn0 = p.sum(), q2.sum(), nn0.sum()
-        one = torch.ones_like(nn0)
-        if self.shape[1] * (self.shape[0] if self.scope == "tensor" else 1) == 1:
-            return torch.zeros_like(nn0), one, one  # one number has a sign, no direction
-        zero0 = nn0 == 0
-        n0 = torch.where(zero0, one, nn0).sqrt()
-        part = p / n0
-        rest2 = q2 - part * part
-        turned = (rest2 > 0) & ~zero0
-        rest = torch.where(turned, torch.where(turned, rest2, one).sqrt(), 0.0)  # sqrt has no slope at 0
-        ahead = n0 + part
-        straight = zero0 | (~turned & (ahead == 0))
-        ahead = torch.where(straight, one, ahead)
-        omega = torch.atan2(rest, ahead)
-        if self.norm_mode == "raw":
-            return omega, one, one
-        return omega, torch.where(straight, one, n0), torch.where(straight, one, torch.hypot(ahead, rest))
+        return p, q2, nn0
+
+
+def _turned(
+    p: Tensor, q2: Tensor, nn0: Tensor, single: bool, norm_mode: NormMode
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(ω, n0, n1) from ⟨W0, D⟩, ‖D‖² and ‖W0‖², where W1 = W0 + D; `single` if they are of one number."""
+    one = torch.ones_like(nn0)
+    if single:
+        return torch.zeros_like(nn0), one, one  # one number has a sign, no direction
+    zero0 = nn0 == 0
+    n0 = torch.where(zero0, one, nn0).sqrt()
+    part = p / n0
+    rest2 = q2 - part * part
+    turned = (rest2 > 0) & ~zero0
+    rest = torch.where(turned, torch.where(turned, rest2, one).sqrt(), 0.0)  # sqrt has no slope at 0
+    ahead = n0 + part
+    straight = zero0 | (~turned & (ahead == 0))
+    ahead = torch.where(straight, one, ahead)
+    omega = torch.atan2(rest, ahead)
+    if norm_mode == "raw":
+        return omega, one, one
+    return omega, torch.where(straight, one, n0), torch.where(straight, one, torch.hypot(ahead, rest))
 
 
 def _look(rows: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,13 +209,48 @@ def _look(rows: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
 def set_t(where: nn.Module, t: float | Tensor) -> None:
     """Move every adapter with a `t` in a model (or the adapter itself) to that place on its road.
 
+    Those with `scope="model"` are measured here, as one vector of all their weights.
+
     Raises:
         TypeError: If t is not a real number.
-        ValueError: If t is outside [0, 1], or nothing in `where` has a `t`.
+        ValueError: If t is outside [0, 1], nothing in `where` has a `t`, or an adapter with `scope="model"`
+            comes without its layer.
     """
     check_t(t, extrapolate=False)
     found = [m for m in where.modules() if isinstance(m, RampedLoRA)]
     if not found:
         raise ValueError("set_t found no GeodesicLoRA or RampedLoRA here: attach one first")
+    whole = [m for m in found if isinstance(m, GeodesicLoRA) and m.scope == "model"]
+    if whole:
+        _measure_together(where, whole)
     for adapter in found:
         adapter.t.fill_(t)
+
+
+@torch.no_grad()
+def _measure_together(where: nn.Module, whole: list[GeodesicLoRA]) -> None:
+    """One angle for all of them, from sums over their matrices (GLRA Eq. 2 on the vector of them all)."""
+    pairs: list[tuple[GeodesicLoRA, Tensor]] = []
+    for layer in where.modules():
+        W0, adapter = getattr(layer, "base_weight", None), getattr(layer, "adapter", None)
+        if isinstance(W0, Tensor) and isinstance(adapter, Adapter):
+            pairs += [(a, W) for a, W in _parts(adapter, W0.detach()) if a.scope == "model"]
+    if len(pairs) < len(whole):
+        raise ValueError(
+            f'{len(whole) - len(pairs)} adapters with scope="model" are in no adapted layer of this module: '
+            "give set_t the model that they are attached to"
+        )
+    home = pairs[0][0].arc.device
+    sums = [torch.stack([x.sum() for x in adapter.products(W0)]).to(home) for adapter, W0 in pairs]
+    p, q2, nn0 = torch.stack(sums).sum(0)
+    single = len(pairs) == 1 and pairs[0][1].numel() == 1
+    for adapter, _ in pairs:
+        adapter.arc.copy_(torch.stack(_turned(p, q2, nn0, single, adapter.norm_mode)))
+
+
+def _parts(adapter: Adapter, W0: Tensor) -> list[tuple[GeodesicLoRA, Tensor]]:
+    """The geodesic adapters in an adapter, each with the rows of W0 that it is for."""
+    if isinstance(adapter, Rows):
+        each = zip(adapter.adapters, adapter.slices, strict=True)
+        return [pair for a, (i, j) in each for pair in _parts(a, W0[i:j])]  # type: ignore[arg-type]
+    return [(adapter, W0)] if isinstance(adapter, GeodesicLoRA) else []

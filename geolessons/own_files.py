@@ -7,6 +7,7 @@ the names of the model's `state_dict`, `<layer>.adapter.<parameter>`; t, which a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import pi
 from types import NoneType
 from typing import Any
 
@@ -91,6 +92,11 @@ def read(
         for part in adapter.modules():
             if isinstance(part, RampedLoRA):
                 check_t(part.t, extrapolate=False)
+            if isinstance(part, GeodesicLoRA) and part.scope == "model":
+                omega, *lengths = part.arc.tolist()
+                unknown = omega == -1  # set_t has not measured yet
+                if not (unknown or (0 <= omega <= pi and min(lengths) > 0)):
+                    raise ValueError(f"{name}: arc={part.arc.tolist()} must be an angle and two lengths")
     return adapters
 
 

@@ -5,14 +5,18 @@ import math
 
 import pytest
 import torch
-from cases import CASES, DOUBLE, GEODESIC, SHAPE, drawn, frozen, moved, of
+from cases import CASES, DOUBLE, GEODESIC, SHAPE, drawn, frozen, moved, of, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from geolessons import geodesics
 from geolessons.adapters import Adapter, LoRA, Rows, adapted
+from geolessons.attaching import attach, detach, effective_weights
 from geolessons.geodesics import GeodesicLoRA, RampedLoRA, set_t
+from geolessons.io import load, save
+from geolessons.paths import Slerp
 from geolessons.sphere import angle, slerp
 from geolessons.velocity import VelocityLoRA
 
@@ -388,7 +392,8 @@ def test_t_is_a_buffer_that_set_t_fills():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"scope": "model"}, "scope='model' must be 'tensor' or 'row': an adapter sees one matrix only"),
+        ({"scope": "layer"}, "scope='layer' is unknown; it is one of tensor, row, model"),
+        ({"scope": "model", "detach_angle": False}, "detach_angle=False must be True with scope"),
         ({"norm_mode": "direction"}, "norm_mode='direction' is unknown; it is one of raw, direction_linear"),
         ({"t": -0.1}, r"t=-0.1 is outside \[0, 1\]"),
     ],
@@ -396,6 +401,105 @@ def test_t_is_a_buffer_that_set_t_fills():
 def test_geodesic_refuses(options, said):
     with pytest.raises(ValueError, match=said):
         GeodesicLoRA(SHAPE, 2, generator=drawn(0), **({"t": 0.5} | options))
+
+
+# one angle for the whole model
+
+
+def whole_model(**options):
+    """Two adapted layers, one of them only in its first and last third, and a plain one."""
+    torch_layers = {"a": nn.Linear(5, 12), "b": nn.Linear(4, 6, bias=False), "c": nn.Linear(3, 3)}
+    model = nn.ModuleDict(torch_layers).double()
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):
+            p.copy_(frozen(p.shape, 20 + i))
+    make = {
+        "a": rows(of(GeodesicLoRA, scope="model", **options)),
+        "b": of(GeodesicLoRA, scope="model", **options),
+    }
+    attach(model, ["a", "b"], lambda name, W: make[name](W.shape, drawn(len(name)), W.dtype))
+    return moved(model)
+
+
+def whole_arc(model, **options):
+    """The dense one: what is adapted, as one vector."""
+    b, r = model["b"], model["a"].adapter
+    pieces = [(model["a"].base_weight[i:j], x) for (i, j), x in zip(r.slices, r.adapters, strict=True)]
+    pieces = [(W.detach(), x) for W, x in [*pieces, (b.base_weight, b.adapter)]]
+    W0 = {str(i): W for i, (W, _) in enumerate(pieces)}
+    W1 = {str(i): (W + x.scale * x.B @ x.A).detach() for i, (W, x) in enumerate(pieces)}
+    return Slerp(W0, W1, scope="model", **options), angle(W0, W1, scope="model")
+
+
+@pytest.mark.parametrize("mode", ["raw", "direction_linear", "direction_geometric"])
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
+def test_scope_model_is_slerp_of_all_adapted_tensors_as_one_vector(mode, t):
+    model = whole_model(t=0.9, norm_mode=mode)
+    road, omega = whole_arc(model, norm_mode=mode)
+    set_t(model, t)
+    wanted, W = road.at(float(torch.tensor(t))), model["a"].weight
+    torch.testing.assert_close(W[:4], wanted["0"], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(W[8:], wanted["1"], rtol=1e-12, atol=1e-12)
+    assert torch.equal(W[4:8], model["a"].base_weight[4:8])
+    torch.testing.assert_close(model["b"].weight, wanted["2"], rtol=1e-12, atol=1e-12)
+    found = model["b"].adapter.angle(model["b"].base_weight)
+    torch.testing.assert_close(found, omega, rtol=1e-9, atol=0)
+    x = frozen((7, 4), 3)
+    torch.testing.assert_close(model["b"](x), F.linear(x, model["b"].weight))
+    model["b"](x).square().sum().backward()
+    assert float(model["b"].adapter.A.grad.norm()) > 0 or t == 0
+
+
+def test_scope_model_is_measured_by_set_t_only():
+    model = whole_model(t=0.5)
+    x = frozen((2, 4), 3)
+    for use in (lambda: model["b"](x), lambda: model["b"].weight, lambda: effective_weights(model)):
+        with pytest.raises(ValueError, match=r"not known yet: call set_t\(model, t\)"):
+            use()
+    with pytest.raises(ValueError, match='1 adapters with scope="model" are in no adapted layer'):
+        set_t(model["b"].adapter, 0.5)
+    set_t(model, 0.5)
+    before = model["b"].weight.detach()
+    moved(model, seed=7, size=2.0)
+    held = model["b"].adapter.angle(model["b"].base_weight)
+    set_t(model, 0.5)
+    assert float(model["b"].adapter.angle(model["b"].base_weight)) > 1.5 * float(held)
+    assert not torch.equal(model["b"].weight, before)
+    set_t(model["b"], 0.5)  # all that is adapted there is one matrix
+    b = model["b"].adapter
+    one = angle(model["b"].base_weight.detach(), (model["b"].base_weight + b.scale * b.B @ b.A).detach())
+    torch.testing.assert_close(b.angle(model["b"].base_weight), one, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_scope_model_comes_back_from_a_file(tmp_path, measured):
+    model, again = whole_model(t=0.4), whole_model(t=0.4)
+    if measured:
+        set_t(model, 0.4)
+    save(model, tmp_path / "x")
+    detach(again)
+    load(again, tmp_path / "x")
+    if not measured:
+        with pytest.raises(ValueError, match="not known yet"):
+            effective_weights(again)
+        set_t(model, 0.4)
+        set_t(again, 0.4)
+    found, wanted = effective_weights(again), effective_weights(model)
+    assert all(torch.equal(W, wanted[name]) for name, W in found.items())
+
+
+@pytest.mark.parametrize("arc", [[4.0, 1.0, 1.0], [0.1, 0.0, 1.0], [math.nan, 1.0, 1.0], [-0.5, 1.0, 1.0]])
+def test_scope_model_refuses_a_file_with_an_impossible_arc(tmp_path, arc):
+    model = whole_model(t=0.4)
+    model["b"].adapter.arc.copy_(torch.tensor(arc))
+
+    def there_and_back():
+        save(model, tmp_path / "x")
+        detach(model)
+        load(model, tmp_path / "x")
+
+    with pytest.raises(ValueError, match=r"must be an angle and two lengths|NaN or infinite"):
+        there_and_back()
 
 
 # rows

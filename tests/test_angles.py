@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geolessons import trees
-from geolessons.angles import measure, measure_for_slerp, sinc
+from geolessons import angles, trees
+from geolessons.angles import measure, measure_for_slerp, measure_held, sinc
 from geolessons.sphere import angle
 
 ANGLES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 1.5, math.pi / 2, 2.0, 3.0, math.pi - 1e-2, math.pi - 1e-3)
@@ -173,6 +173,45 @@ def test_measuring_many_for_slerp_is_measuring_each(dtype, block, monkeypatch):
     omega = torch.cat([m.omega for m in each])
     assert found.omega.shape == omega.shape == (14,)
     torch.testing.assert_close(found.omega.square(), omega.square(), rtol=1e-12, atol=4e-15)
+
+
+@pytest.mark.parametrize("together", [1, 1 << 12, 1 << 21])
+@pytest.mark.parametrize("block", [7, 64, 1 << 15])
+def test_measuring_held_tensors_is_measuring_each(block, together, monkeypatch):
+    """Float32 sums, and what is done where they fail: far apart, zero, tiny, huge, a single entry."""
+    u, v = (x.float()[None] for x in pair(500, 0.3, seed=3))
+    far, tiny, huge = pair(60, 2.9, seed=4), 1e-30, 1e25
+    zero = torch.zeros(1, 6)
+    pairs = [(u, v), (u, u), (u, 3 * u), (u, -v), tuple(x.float()[None] for x in far)]
+    pairs += [(tiny * u, tiny * v), (u, tiny * v), (huge * u, huge * v), (zero, zero + 1), (zero + 1, zero)]
+    pairs += [(zero, zero), (zero[:, :1] + 2, zero[:, :1] + 3), (zero[:, :1] + 2, zero[:, :1] - 3)]
+    monkeypatch.setattr(trees, "BLOCK", block)
+    monkeypatch.setattr(angles, "TOGETHER", together)
+    each, found = measure_for_slerp(pairs), measure_held(pairs)
+    for name in ("n0", "n1"):
+        torch.testing.assert_close(getattr(found, name), getattr(each, name), rtol=2e-7, atol=0)
+    for name in ("zero0", "zero1"):
+        assert torch.equal(getattr(found, name), getattr(each, name))
+    torch.testing.assert_close(found.omega.square(), each.omega.square(), rtol=0, atol=1e-6)
+    assert torch.equal(found.omega[[3, 4, 5, 6, 7]], each.omega[[3, 4, 5, 6, 7]])
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_measuring_held_tensors_shows_what_is_not_finite(broken):
+    u = torch.ones(1, 9)
+    v = u.clone()
+    v[0, 4] = broken
+    m = measure_held([(u, v), (u, u)])
+    assert torch.isfinite(m.n0 + m.n1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("entry", [0.1, 0.7, 1 / 3])
+def test_long_float32_vectors_of_one_size_are_measured_well_enough(entry):
+    """The worst case for float32 sums: their rounding errors all point one way."""
+    u = torch.full((1, 1 << 18), entry)
+    v = u + 0.3 * entry * torch.randn(u.shape, generator=torch.Generator().manual_seed(0))
+    found, wanted = measure_held([(u, v)]), measure(u, v)
+    assert abs(float(found.omega.square() - wanted.omega.square())) < 8e-6  # of which an eighth counts
 
 
 @pytest.mark.parametrize("leaf", [(True, True), (True, False), (False, True)])

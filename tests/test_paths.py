@@ -590,3 +590,13 @@ def test_two_threads_do_not_disturb_each_other(model):
         thread.join()
     for t, values in found.items():
         assert all(torch.equal(value, wanted[t]) for value in values)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 0.5])
+def test_velocity_of_float32_where_its_two_shares_cancel(t):
+    """Half way they add up to exactly 0 for vectors of one length."""
+    draw = torch.Generator().manual_seed(0)
+    W0, W1 = ({"w": torch.randn(40, generator=draw)} for _ in range(2))
+    found = Slerp(W0, W1).velocity(t)["w"].double()
+    wanted = Slerp({"w": W0["w"].double()}, {"w": W1["w"].double()}).velocity(t)["w"]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)

@@ -468,6 +468,22 @@ def test_float32_has_the_values_and_gradients_of_float64(omega, mode):
         torch.testing.assert_close(narrow.double(), wide, rtol=0, atol=bound * scale)
 
 
+@pytest.mark.parametrize("t", [0.0, 0.3, 0.5, 1.0, -1.5])
+@pytest.mark.parametrize("omega", [0.0, 1e-9, 0.02, 0.3, 1.99, 2.01, 3.1])
+def test_float32_without_gradients_has_the_values_of_float64(omega, t):
+    """Then sums run in float32 where they may, and all tensors are written together."""
+    W0, W1 = (x.float() for x in pair(7_000, omega, ratio=1.3))
+    found = slerp({"a": W0, "b": W0[:3]}, {"a": W1, "b": W1[:3]}, t, extrapolate=True)
+    for name, n in (("a", None), ("b", 3)):
+        wanted = slerp(W0[:n].double(), W1[:n].double(), t, extrapolate=True)
+        assert found[name].dtype == torch.float32
+        if t in (0, 1):
+            assert torch.equal(found[name], (W0, W1)[int(t)][:n])
+        size = wanted if 0 <= t <= 1 else 5 * W1  # beyond the ends large terms cancel
+        atol = 4e-7 * float(size.abs().max()) * (1 if omega < 3 else 100)
+        torch.testing.assert_close(found[name].double(), wanted, rtol=0, atol=atol)
+
+
 def test_a_point_may_mix_dtypes():
     W0, W1 = points(0), points(10)
     for i, dtype in enumerate((DOUBLE, torch.float32, torch.bfloat16)):
