@@ -64,7 +64,8 @@ def test_constant_field_shares_parameters_and_copies_tensors():
     assert field.B is lora.B
     with torch.no_grad():
         lora.B.normal_(generator=draw(1))
-    torch.testing.assert_close(integrate(field, matrix()), lora.weight(matrix()), rtol=0, atol=0)
+    # not bit for bit: some processors round a product differently at another place in memory
+    torch.testing.assert_close(integrate(field, matrix()), lora.weight(matrix()), rtol=1e-13, atol=1e-13)
     A, B = matrix(2, 7, 1), matrix(5, 2, 2)
     field = ConstantField(A, B)
     with torch.no_grad():

@@ -46,12 +46,14 @@ def test_save_and_load_return_it(name, tmp_path):
         torch.testing.assert_close(plain(X), model(X), rtol=1e-12, atol=1e-12)
         assert {type(layer.adapter) for layer in adapted_layers(plain).values()} == {LoRA}
     else:
-        assert torch.equal(plain(X), model(X))
+        torch.testing.assert_close(plain(X), model(X), rtol=1e-13, atol=1e-13)
         for layer, twin in zip(adapted_layers(plain).values(), adapted_layers(model).values(), strict=True):
             assert repr(layer) == repr(twin)
-            assert torch.equal(layer.weight, twin.weight)
+            torch.testing.assert_close(layer.weight, twin.weight, rtol=1e-13, atol=1e-13)
+            state, theirs = layer.state_dict(), twin.state_dict()
+            assert all(torch.equal(p, theirs[name]) for name, p in state.items())
             for p, q in zip(gradients(layer), gradients(twin), strict=True):
-                assert torch.equal(p, q)
+                torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
     assert {p.dtype for layer in adapted_layers(plain).values() for p in layer.adapter.parameters()} == {
         DOUBLE
     }
@@ -260,11 +262,12 @@ def test_adapters_of_several_kinds_and_dtypes_come_back(tmp_path):
     set_t(model.fc1.double(), 0.7)  # a float64 that is no float32
     save(model, tmp_path / "x")
     load(plain, tmp_path / "x")
-    assert torch.equal(plain(X), model(X))
+    # outputs need not agree bit for bit: some processors round by where a tensor lies in memory
+    assert torch.allclose(plain(X), model(X), rtol=1e-13, atol=1e-13)
     assert repr(plain) == repr(model)
-    assert [(n, p.dtype) for n, p in plain.state_dict().items()] == [
-        (n, p.dtype) for n, p in model.state_dict().items()
-    ]
+    before, after = model.state_dict(), plain.state_dict()
+    assert [(n, p.dtype) for n, p in after.items()] == [(n, p.dtype) for n, p in before.items()]
+    assert all(torch.equal(p, before[n]) for n, p in after.items())
     assert {n: p.requires_grad for n, p in plain.named_parameters()} == {
         n: p.requires_grad for n, p in model.named_parameters()
     }
@@ -283,7 +286,7 @@ def test_one_that_is_no_lora_makes_the_files_ours(layers, tmp_path):
     moved(model)
     save(model, tmp_path / "x")
     load(plain, tmp_path / "x")
-    assert torch.equal(plain(X), model(X))
+    torch.testing.assert_close(plain(X), model(X), rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -25,8 +25,11 @@ RESULTS = Path(__file__).parents[2] / "book" / "results"
 
 
 def below(value: float) -> str:
-    """A rounding-level number as a bound that any processor keeps: the power of ten above three times it."""
-    return "0 exactly" if value == 0 else f"below 1e{math.ceil(math.log10(3 * value))}"
+    """A rounding-level number as a bound that any processor keeps: the power of ten above three times it.
+
+    No bound is below 1e-13: there processors differ by more than that factor.
+    """
+    return "0 exactly" if value == 0 else f"below 1e{math.ceil(math.log10(max(3 * value, 1e-13)))}"
 
 
 def pair_at(
