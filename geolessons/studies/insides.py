@@ -81,7 +81,7 @@ def rises(
 
 
 def one_seed(seed: int) -> dict[str, float]:
-    """All values of one seed, by name: `tilted.8.inside.mean`, `tilted.8.ratio.mean`, `tilted.8.inside.0.1`."""
+    """All values of a seed: `tilted.8.inside.mean`, `tilted.8.ratio.mean`, `lying.2.inside.0.1`."""
     model: nn.Module = pretrain(digits("upright"), seed)
     W0 = {k: p.detach().clone() for k, p in model.named_parameters()}
     found: dict[str, float] = {}
