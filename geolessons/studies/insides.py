@@ -10,6 +10,7 @@ its rise on walks inside LoRA's tangent directions, outside of them, and anywher
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import nn
@@ -26,8 +27,9 @@ from geolessons.trees import Params, axpy, norm
 __all__ = ["RANKS", "SHARES", "SIDES", "TASKS", "one_seed", "rises", "tangents_of", "top"]
 
 RANKS = (2, 8)
-TASKS = ("tilted", "lying")
-SIDES = ("inside", "outside", "anywhere")
+TASKS: tuple[Literal["tilted", "lying"], ...] = ("tilted", "lying")
+HALVES: tuple[Literal["inside", "outside"], ...] = ("inside", "outside")
+SIDES = (*HALVES, "anywhere")
 SHARES = tuple(i / 40 for i in range(1, 13))  # up to 0.3
 DRAWS = 20
 
@@ -95,12 +97,12 @@ def one_seed(seed: int) -> dict[str, float]:
             P = tangents_of(W0, W, rank)
             size = sum(math.prod(t.shape) for t in P.values())
             found[f"{at}.share"] = sum(t.dimension for t in P.values()) / size
-            for side in SIDES:
-                for share, rise in zip(SHARES, rises(loss, W, P, side, seed), strict=True):
-                    found[f"{at}.{side}.{share:g}"] = rise
-            for side in ("inside", "outside"):
+            for way in SIDES:
+                for share, rise in zip(SHARES, rises(loss, W, P, way, seed), strict=True):
+                    found[f"{at}.{way}.{share:g}"] = rise
+            for side in HALVES:
                 generator = torch.Generator().manual_seed(seed)
-                mean = mean_curvature(loss, W, P, side, generator=generator)  # type: ignore[arg-type]
+                mean = mean_curvature(loss, W, P, side, generator=generator)
                 found[f"{at}.{side}.mean"], found[f"{at}.{side}.error"] = mean.value, mean.stderr
                 found[f"{at}.{side}.top"] = top(loss, W, P, side, seed)
             for what in ("mean", "top", "0.1"):
