@@ -72,9 +72,9 @@ def eigenvalues(
         W: The point.
         count: How many.
         generator: Where the first direction comes from, on the device of W.
-        tolerance: Stop when all residuals are below this share of the largest |λ|.
+        tolerance: Stop when all residuals are below this share of the largest `|λ|`.
         max_products: Stop at this many products with the Hessian.
-        order: `"magnitude"`: the largest |λ| first.  `"algebraic"`: the largest λ first.
+        order: `"magnitude"`: the largest `|λ|` first.  `"algebraic"`: the largest λ first.
 
     Returns:
         `count` of them in that order.
