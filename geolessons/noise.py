@@ -76,7 +76,9 @@ def mean_loss(
 
 
 class FlatNoise:
-    """Inside this context the adapted layers of a model work with W' + ε; no weight is changed::
+    """Inside this context the adapted layers of a model work with W' + ε; no weight is changed.
+
+    In a training loop::
 
         for i in range(1, N + 1):
             with FlatNoise(model, sigma * cosine(i - 1, N), seed=seed, step=i):
