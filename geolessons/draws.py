@@ -22,7 +22,7 @@ from geolessons.adapters import full_precision
 from geolessons.trees import BLOCK, eager
 
 __all__ = [
-    "check_sigma",
+    "check_strength",
     "isotropic_noise",
     "noisy_linear",
     "plus_noise",
@@ -54,7 +54,7 @@ def row_std(W: Tensor, sigma: float) -> Tensor:
         >>> row_std(torch.tensor([[3.0, 4.0, 0.0, 0.0]]), sigma=0.1)
         tensor([0.2500])
     """
-    check_sigma(sigma)
+    check_strength(sigma)
     if W.dim() < 2 or W[0].numel() == 0:
         raise ValueError(f"W has shape {tuple(W.shape)}; its noise is by rows, so it must be (d, k)")
     rows = W.detach().flatten(1)
@@ -88,7 +88,7 @@ def isotropic_noise(W: Tensor, sigma: float, generator: torch.Generator) -> Tens
         TypeError: If sigma is not a number.
         ValueError: If sigma is negative or not finite.
     """
-    check_sigma(sigma)
+    check_strength(sigma)
     return sigma * torch.randn(W.shape, generator=generator, dtype=W.dtype, device=W.device)
 
 
@@ -194,14 +194,14 @@ def seed_of(key: tuple[int, ...], name: str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def check_sigma(sigma: float) -> None:
-    """Refuse what is not a strength of noise.
+def check_strength(value: float, name: str = "sigma") -> None:
+    """Refuse what is not a strength of noise, or a radius.
 
     Raises:
         TypeError: If it is not a number.
         ValueError: If it is negative or not finite.
     """
-    if isinstance(sigma, bool) or not isinstance(sigma, numbers.Real):
-        raise TypeError(f"sigma is a {type(sigma).__name__}; it must be a number, 0 or more")
-    if not 0 <= sigma < math.inf:
-        raise ValueError(f"sigma={sigma} must be a finite number, 0 or more")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is a {type(value).__name__}; it must be a number, 0 or more")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}={value} must be a finite number, 0 or more")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from geolessons.draws import check_sigma, row_noise
+from geolessons.draws import check_strength, row_noise
 from geolessons.guards import check_counts
 from geolessons.matching import some
 from geolessons.trees import Params, check_alike, check_finite, map_tensors
@@ -178,7 +178,7 @@ def finite_loss(value: Tensor) -> float:
 def _noisy_losses(
     loss: Loss, W: Params, sigma: float, count: int, generator: torch.Generator
 ) -> Sequence[float]:
-    check_sigma(sigma)
+    check_strength(sigma)
     check_counts(count=count)
     check_finite(W, "W")
     W = {k: w.detach() for k, w in W.items()}
@@ -186,8 +186,7 @@ def _noisy_losses(
     def moved(w: Tensor) -> Tensor:
         if w.dim() < 2 or not w.numel():
             return w
-        noise = row_noise(w.flatten(1), sigma, generator).reshape(w.shape)
-        return (w + noise).to(w.dtype)
+        return w + row_noise(w, sigma, generator)
 
     with torch.no_grad():
         return [finite_loss(loss(map_tensors(moved, W))) for _ in range(count)]

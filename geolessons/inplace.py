@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from geolessons.draws import check_sigma, row_std, seed_of
+from geolessons.draws import check_strength, row_std, seed_of, seeded_noise
 from geolessons.trees import Params, check_finite
 
 __all__ = ["Restore", "in_place_noise"]
@@ -53,7 +53,7 @@ def in_place_noise(
     References:
         Li et al. 2024, arXiv 2409.14396v1, section 3.4 and its code.
     """
-    check_sigma(sigma)
+    check_strength(sigma)
     if restore not in get_args(Restore):
         raise ValueError(f"restore={restore!r} is unknown; it is one of {', '.join(get_args(Restore))}")
     if not weights:
@@ -85,7 +85,5 @@ def in_place_noise(
 
 def _drawn(W: Tensor, std: Tensor, seed: int, step: int, name: str) -> Tensor:
     """The noise of a tensor, in its dtype."""
-    generator = torch.Generator(W.device).manual_seed(seed_of((seed, step), name))
-    shape = (len(W), W[0].numel())
-    eps = torch.randn(shape, generator=generator, dtype=std.dtype, device=W.device) * std[:, None]
+    eps = seeded_noise(std, W[0].numel(), torch.tensor(seed_of((seed, step), name)))
     return eps.reshape(W.shape).to(W.dtype)

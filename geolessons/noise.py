@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from geolessons.attaching import AdaptedLinear
 from geolessons.draws import (
-    check_sigma,
+    check_strength,
     isotropic_noise,
     noisy_linear,
     plus_noise,
@@ -138,7 +138,7 @@ class FlatNoise:
         sample: int = 0,
         per_rank: bool = False,
     ) -> None:
-        check_sigma(sigma)
+        check_strength(sigma)
         for name, value in (("seed", seed), ("step", step), ("sample", sample)):
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{name}={value!r} must be a whole number")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from geolessons.adapters import LoRA
 from geolessons.attaching import AdaptedLinear, adapted_layers, check_gathered
+from geolessons.draws import check_strength
 from geolessons.estimates import finite_loss
 from geolessons.matching import join, some
 from geolessons.trees import Params, norm
@@ -31,6 +32,8 @@ def sam_gradients(
     model: nn.Module, loss: Callable[[], Tensor], rho: float, space: Space = "factors"
 ) -> Tensor:
     """One SAM step's gradients: those of the loss at the worst point within ρ, to first order.
+
+    In a training loop::
 
         optimiser.zero_grad()
         sam_gradients(model, lambda: loss(model, batch), rho=0.05)
@@ -64,7 +67,7 @@ def sam_gradients(
         >>> sam_gradients(model, lambda: model(torch.ones(2)).sum() ** 2, rho=0.1).shape
         torch.Size([])
     """
-    _check_rho(rho)
+    check_strength(rho, "rho")
     if space not in get_args(Space):
         raise ValueError(f"space={space!r} is unknown; it is one of {', '.join(get_args(Space))}")
     check_gathered(model)
@@ -97,7 +100,7 @@ def factor_perturbation(model: nn.Module, loss: Callable[[], Tensor], rho: float
         TypeError: As `sam_gradients`.
         ValueError: As `sam_gradients` in the full space.
     """
-    _check_rho(rho)
+    check_strength(rho, "rho")
     _bases(model)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trained:
@@ -112,13 +115,6 @@ def factor_perturbation(model: nn.Module, loss: Callable[[], Tensor], rho: float
         # B·eA + eB·(A + eA): the difference of the two products would lose what is small
         found[join(name, "weight")] = adapter.scale * (B @ eA + eB @ (A + eA))
     return found
-
-
-def _check_rho(rho: float) -> None:
-    if isinstance(rho, bool) or not isinstance(rho, int | float):
-        raise TypeError(f"rho is a {type(rho).__name__}; it must be a number, 0 or more")
-    if not 0 <= rho < math.inf:
-        raise ValueError(f"rho={rho} must be a finite number, 0 or more")
 
 
 def _bases(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -1,6 +1,6 @@
 """Schedules: how far along the road to be at step i of N, from 0 at i = 0 to 1 at i = N.
 
-In a training loop count steps from 1: at t = 0 the gradients of a low-rank adapter are exactly zero.
+In a training loop count steps from 1: at t = 0 the gradients of a low-rank adapter are exactly zero::
 
     for i in range(1, N + 1):
         set_t(model, stages(i, N))

@@ -459,6 +459,12 @@ def peft_model(dropout=0.0, **options):
     config = peft.LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules=["0", "2"], **options)
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        if options.get("init_lora_weights") == "lora_ga":
+            config.lora_ga_config = peft.LoraGAConfig()
+            x = torch.randn(9, 40, generator=g, requires_grad=True)
+            peft.tuners.lora.preprocess_loraga(
+                torch_model, config, lambda: torch_model(x).square().sum().backward()
+            )
         model = peft.get_peft_model(torch_model, config)
     for name, p in model.named_parameters():
         if "lora_" in name and "magnitude" not in name:
@@ -467,7 +473,9 @@ def peft_model(dropout=0.0, **options):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"use_dora": True}, {"init_lora_weights": "pissa"}], ids=["lora", "dora", "pissa"]
+    "options",
+    [{}, {"use_dora": True}, {"init_lora_weights": "pissa"}, {"init_lora_weights": "lora_ga"}],
+    ids=["lora", "dora", "pissa", "lora-ga"],
 )
 def test_peft_layers_see_noise_of_the_strength_asked_for(options):
     model = peft_model(**options)

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,25 @@ def test_one_seed_of_each_result_comes_out_again(name: str) -> None:
             assert abs(value - each[1]) <= max(each) - min(each), key
         else:
             assert value == pytest.approx(each[1], rel=tolerance, abs=tolerance), key
+
+
+def test_workers_end_with_a_study_that_is_killed() -> None:
+    psutil = pytest.importorskip("psutil")
+    command = [sys.executable, "-m", "geolessons.studies.moves", "--seeds", "4", "--jobs", "2"]
+    study = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline, workers = time.monotonic() + 60, []
+        while len(workers) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+            children = psutil.Process(study.pid).children()
+            workers = [c for c in children if any("spawn_main" in word for word in c.cmdline())]
+        time.sleep(5)  # until they have begun
+        assert len(workers) == 2
+    finally:
+        study.kill()
+        study.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=30)
+    for worker in alive:
+        worker.kill()
+    assert not alive
+    assert len(gone) == 2

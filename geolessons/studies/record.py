@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -140,7 +141,7 @@ def _measure(
             yield _timed(one_seed, seed, settings)
         return
     context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads
-    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(jobs, context, _prepare) as pool:
         pending = [pool.submit(_timed, one_seed, seed, settings) for seed in seeds]
         try:
             for done in as_completed(pending):
@@ -148,6 +149,19 @@ def _measure(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _prepare() -> None:
+    """Ready a worker: one thread, and an end when the study ends, however that is killed."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _timed(one_seed: Seeded, seed: int, settings: dict[str, str]) -> tuple[int, float, Mapping[str, Any]]:

@@ -15,6 +15,7 @@ RESULTS = Path(__file__).parents[2] / "book" / "results"
 STUDIES = {data: read(RESULTS / f"flat_lora_{data}.json") for data in ("digits", "mnist", "fashion")}
 PAPER = ("0.05", "0.15")  # the paper's σ
 LARGER = ("0.5", "1")
+KEYS = ("test loss", "test accuracy", "train loss", "sharpness", "top eigenvalue")
 RANKS = ("1", "4", "8", "16", "64")
 
 
@@ -86,6 +87,8 @@ def test_noise_of_the_papers_size_costs_no_accuracy(measured) -> None:
     beyond = sum(
         less(data, f"r8.{sigma}", "r8.0", "test accuracy")["high"] < -0.005 for data, sigma in settings
     )
+    assert beyond == 0
+    assert all(within), "the book says that it costs no accuracy"
     measured(
         f"{sum(within)} of {len(settings)} intervals above −0.5 points",
         **verdict(sum(within), beyond, len(settings)),
@@ -107,6 +110,8 @@ def test_it_ends_in_a_flatter_place(measured) -> None:
         ]
         measured(f"{name}: lower in {better} and higher in {worse} of {len(pairs)} settings")
         measured("at σ = 0.15 by " + ", ".join(f"{c:+.1f} %" for c in change))
+    assert total[0] > 0
+    assert total[1] == 0, "if it is sharper somewhere, a verdict of limits hides that"
     measured("digits, MNIST, Fashion-MNIST", **verdict(*total, 2 * len(pairs)))
 
 
@@ -122,6 +127,8 @@ def test_it_is_more_accurate(measured) -> None:
     for size, sigmas in (("paper", PAPER), ("larger", LARGER)):
         pairs = [(data, f"r8.{sigma}", "r8.0") for data in ("mnist", "fashion") for sigma in sigmas]
         by_size[size] = (*compared(pairs, "test accuracy", 1), len(pairs))
+    assert by_size["paper"][0] == 0
+    assert by_size["larger"][1] > by_size["larger"][0]
     for data in ("mnist", "fashion"):
         points = said(less(data, "r8.0.15", "r8.0", "test accuracy"), 2, 100)
         measured(f"{data}, σ = 0.15: {points} points")
@@ -139,6 +146,7 @@ def test_it_helps_other_adapters(measured) -> None:
     for pair in pairs:
         measured(f"{pair[2].partition('.')[0]}: {said(less(*pair, 'test loss'))}")
     better, worse = compared(pairs, "test loss", -1)
+    assert worse == 0, "if it hurts somewhere, a verdict of limits hides that"
     measured("loss on digits, where accuracy is too coarse", **verdict(better, worse, len(pairs)))
 
 
@@ -149,7 +157,23 @@ def test_it_helps_at_all_ranks(measured) -> None:
     for rank, pair in zip(RANKS, pairs, strict=True):
         measured(f"rank {rank}: {said(less(*pair, 'test loss'))}")
     better, worse = compared(pairs, "test loss", -1)
+    assert better == 0
     measured("loss on digits, where accuracy is too coarse", **verdict(better, worse, len(pairs)))
+
+
+def test_the_stored_differences_are_those_of_the_stored_runs() -> None:
+    """Each difference in the results is its arm's value less the other's, seed by seed, over five seeds."""
+    checked = 0
+    for data, values in STUDIES.items():
+        for name, entry in values.items():
+            arm, minus, rest = name.partition(".minus ")
+            assert entry["n"] == 5
+            if minus:
+                key = next(k for k in KEYS if rest.endswith(k))
+                other = rest.removesuffix(f".{key}")
+                assert entry["each"] == pytest.approx(less(data, arm, other, key)["each"], abs=1e-12)
+                checked += 1
+    assert checked > 100
 
 
 def test_the_rules_of_these_verdicts() -> None:
