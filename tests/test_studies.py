@@ -213,7 +213,9 @@ def test_eq_3_adds_the_push_and_a_gradient_step_each_time(small) -> None:
     assert torch.equal(alone["fc1.bias"], W0["fc1.bias"])
 
 
-@pytest.mark.parametrize("name", ["moves", "moves_mnist", "roads", "pushes", "glra"])
+@pytest.mark.parametrize(
+    "name", ["moves", "moves_mnist", "roads", "pushes", "glra", "flat_lora_digits", "insides"]
+)
 def test_help_helps_and_errors_teach(name: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", f"geolessons.studies.{name}", "--help"],
