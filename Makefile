@@ -79,7 +79,7 @@ claims: $(VENV)/installed
 
 # The measurements behind the book's numbers.  Those on MNIST need GEOLESSONS_DATA.
 studies: $(VENV)/installed
-	for study in moves roads pushes glra flat_lora_digits insides; do $(BIN)/python -m geolessons.studies.$$study --out book/results/$$study.json || exit 1; done
+	for study in moves roads pushes glra flat_lora_digits insides drift noisy_line; do $(BIN)/python -m geolessons.studies.$$study --out book/results/$$study.json || exit 1; done
 	if [ -n "$$GEOLESSONS_DATA" ]; then \
 		$(BIN)/python -m geolessons.studies.moves_mnist --out book/results/moves_mnist.json; \
 		for data in mnist fashion; do \

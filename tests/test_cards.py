@@ -261,7 +261,7 @@ def numbers(sentence):
 
 
 def holds(sentence, value):
-    return any(math.isclose(value, number, abs_tol=1e-12) for number in numbers(sentence))
+    return any(math.isclose(abs(value), number, abs_tol=1e-12) for number in numbers(sentence))
 
 
 @each_sweep

@@ -214,7 +214,11 @@ def test_eq_3_adds_the_push_and_a_gradient_step_each_time(small) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["moves", "moves_mnist", "roads", "pushes", "glra", "flat_lora_digits", "insides"]
+    "name",
+    [
+        *("moves", "moves_mnist", "roads", "pushes", "glra", "flat_lora_digits", "insides"),
+        *("drift", "noisy_line"),
+    ],
 )
 def test_help_helps_and_errors_teach(name: str) -> None:
     shown = subprocess.run(

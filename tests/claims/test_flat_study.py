@@ -1,14 +1,21 @@
-"""The checks on Flat-LoRA as training, F9, F10 and F14 to F19, on three data sets and five seeds."""
+"""The checks on Flat-LoRA as training, F6, F9, F10, F14 to F19 and F22, on three data sets and five seeds."""
 
 from __future__ import annotations
 
+import itertools
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from geolessons.data.digits import Split
+from geolessons.models import mlp
 from geolessons.studies import flat_lora_digits as study
-from geolessons.studies import glra
+from geolessons.studies import glra, noisy_line
+from geolessons.studies.flat_arms import ready
 from geolessons.studies.record import interval, read
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"
@@ -45,6 +52,45 @@ def said(found: dict[str, Any], digits: int = 4, unit: float = 1.0) -> str:
     """An interval in words."""
     mean, low, high = (f"{unit * found[key]:+.{digits}f}" for key in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
+
+
+@pytest.mark.claim("F6", paper="Flat-LoRA", source="Flat-LoRA, 3.3 and 3.4", expected="passes and memory")
+def test_what_a_step_costs(measured) -> None:
+    """A step costs one forward and one backward pass, and hardly more time and memory than LoRA's."""
+    g, sizes, n = torch.Generator().manual_seed(0), (48, 32, 24, 10), 256
+    model = mlp(sizes, g).requires_grad_(False)
+    x = torch.randn(n, sizes[0], generator=g, dtype=torch.float64)
+    y = torch.randint(0, 10, (n,), generator=g)
+    work: dict[str, int] = {}
+    for name in ("r8.0", "r8.0.15", "sam full"):
+        arm = ready(model, Split(x, y, x, y), name, 0)
+        with FlopCounterMode(display=False) as counter:
+            arm.loss(x, y, 1, 2).backward()
+        work[name] = counter.get_total_flops()
+    lengths = 2 * 8 * (sizes[0] * sizes[1] + sizes[1] * sizes[2])
+    assert work["r8.0.15"] == work["r8.0"] + lengths  # of the rows of W0 + s·B·A
+    assert work["sam full"] > 1.8 * work["r8.0"]
+    times, more = [], set()
+    for data, rows in {"digits": 128 + 128, "mnist": 128 + 64, "fashion": 128 + 64}.items():
+        costs = read_costs(data)
+        plain, noisy = costs["r8.0"], costs["r8.0.15"]
+        times.append(noisy["step ms"] / plain["step ms"])
+        more.add((noisy["kept bytes"] - plain["kept bytes"]) / rows)
+    assert max(more) < 8  # a number of 4 bytes a row, and a seed for each of two layers
+    few = f"{min(study.BATCH.values())} to {max(study.BATCH.values())}"
+    sam = work["sam full"] / work["r8.0"]
+    measured(
+        f"the matrix products of a LoRA step, and B·A once a layer for the rows' lengths (SAM: "
+        f"{sam:.1f} times LoRA's); up to {max(more):.1f} bytes more a row of weights; on "
+        f"batches of {few} the step takes {min(times):.1f} to {max(times):.1f} times LoRA's time",
+        verdict="within limits",
+        limits="products and memory; the time of small batches is the draw's",
+    )
+
+
+def read_costs(data: str) -> dict[str, dict[str, float]]:
+    """What a step of each arm took when the study was run."""
+    return json.loads((RESULTS / f"flat_lora_{data}.json").read_text(encoding="utf8"))["costs"]
 
 
 @pytest.mark.claim(
@@ -182,3 +228,25 @@ def test_the_rules_of_these_verdicts() -> None:
     assert verdict(1, 1, 3) == {"verdict": "within limits", "limits": "in 1 of 3 settings"}
     assert verdict(0, 1, 3) == {"verdict": "does not hold here"}
     assert verdict(0, 0, 3) == {"verdict": "not shown here"}
+
+
+@pytest.mark.claim("F22", paper="ours", source="ours, on Flat-LoRA, Eq. 4", expected="towards Flat-LoRA")
+def test_the_lowest_point_walks_to_flat_lora(measured) -> None:
+    """On the line from LoRA to Flat-LoRA, the lowest point of the average loss moves with σ to Flat-LoRA."""
+    values = read(RESULTS / "noisy_line.json")
+    sigmas = [sigma for sigma in noisy_line.SIGMAS if sigma <= noisy_line.TRAINED]
+    steps = list(itertools.pairwise(sigmas))
+    each = {sigma: values[f"{sigma:g}.lowest"]["each"] for sigma in noisy_line.SIGMAS}
+    walks = [all(b >= a for a, b in zip(each[s], each[t], strict=True)) for s, t in steps]
+    start, trained = (interval(each[s]) for s in (0.0, noisy_line.TRAINED))
+    assert len(each[0.0]) >= 5
+    assert all(walks)
+    assert start["high"] < 0.5 < trained["low"]
+    test = values["test.lowest"]
+    measured(
+        f"Flat-LoRA trained at σ = {noisy_line.TRAINED}, t = 0 is LoRA and t = 1 Flat-LoRA: lowest at "
+        f"t = {start['mean']:.2f} [{start['low']:.2f}, {start['high']:.2f}] without noise and at "
+        f"{trained['mean']:.2f} [{trained['low']:.2f}, {trained['high']:.2f}] at σ = {noisy_line.TRAINED}, "
+        f"further at each step of σ up to there in each seed; the test loss at {test['mean']:.2f} "
+        f"[{test['low']:.2f}, {test['high']:.2f}]; n = {len(each[0.0])}"
+    )
