@@ -77,11 +77,13 @@ notebooks: $(VENV)/installed
 claims: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/claims -q --ledger book/results/claims.json
 
-# The measurements behind the book's numbers.  Those on MNIST need GEOLESSONS_DATA.
+# The measurements behind the book's numbers.  Those on MNIST and on text need GEOLESSONS_DATA.
+# Not here, as they need a GPU, weights and a network: geolessons.studies.flat_lora_t5 and flat_lora_clip.
 studies: $(VENV)/installed
 	for study in moves roads pushes glra flat_lora_digits insides drift noisy_line; do $(BIN)/python -m geolessons.studies.$$study --out book/results/$$study.json || exit 1; done
 	if [ -n "$$GEOLESSONS_DATA" ]; then \
 		$(BIN)/python -m geolessons.studies.moves_mnist --out book/results/moves_mnist.json; \
+		$(BIN)/python -m geolessons.studies.flat_lora_text --out book/results/flat_lora_text.json; \
 		for data in mnist fashion; do \
 			$(BIN)/python -m geolessons.studies.glra --data $$data --out book/results/glra_$$data.json; \
 			$(BIN)/python -m geolessons.studies.flat_lora_digits --data $$data \

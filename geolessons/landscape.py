@@ -10,7 +10,7 @@ A plane through three points shows what lies between them (Garipov et al. 2018, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,17 @@ from torch import Tensor, nn
 
 from geolessons.arcs import check_t
 from geolessons.paths import Curve, Line, evaluate
-from geolessons.trees import Params, axpy, check_alike, check_finite, dot, map_tensors, norm, wide
+from geolessons.trees import (
+    Params,
+    axpy,
+    check_alike,
+    check_finite,
+    dot,
+    flatten,
+    map_tensors,
+    norm,
+    wide,
+)
 
 __all__ = ["Plane", "Surface", "filter_normalised", "line", "plane", "plane_through", "random_direction"]
 
@@ -144,33 +154,54 @@ def plane(
     rows, columns = [float(a) for a in alphas], [float(b) for b in betas]
     if not rows or not columns:
         raise ValueError(f"{'betas' if rows else 'alphas'} is empty: give at least one step")
-    for step in rows:
-        check_t(step, extrapolate=True)  # `evaluate` looks at the columns
-    sheet = Line(W, axpy(1, W, d1), extrapolate=True)  # looks at W, d1 and the names
-    across = {k: wide(d) for k, d in d2.items()}
-    values = []
-    for a in rows:
-        shifted = {k: wide(w).add(wide(d1[k]), alpha=a) for k, w in W.items()}
-        values.append(evaluate(_Row(sheet, shifted, across), model, metric, columns, **options).values)
-    return Surface(rows, columns, values)
+    for step in (*rows, *columns):
+        check_t(step, extrapolate=True)
+    sheet = _Sheet(W, d1, d2, rows, columns)
+    flat = evaluate(sheet, model, metric, range(len(rows) * len(columns)), **options).values
+    width = len(columns)
+    return Surface(rows, columns, [flat[i * width : (i + 1) * width] for i in range(len(rows))])
 
 
-class _Row(Line):
-    """One row of the grid: W + α·d1 in float64, and from there along d2."""
+class _Sheet(Line):
+    """The points of the grid, numbered row by row."""
 
-    def __init__(self, sheet: Line, shifted: Params, across: Params) -> None:
-        self.W0, self.W1, self.extrapolate = sheet.W0, sheet.W1, True
-        self.shifted, self.across = shifted, across
+    def __init__(self, W: Params, d1: Params, d2: Params, rows: list[float], columns: list[float]) -> None:
+        super().__init__(W, axpy(1, W, d1), extrapolate=True)  # looks at W, d1 and the names
+        self.rows, self.columns, self.row = rows, columns, -1
+        kinds: dict[tuple[torch.dtype, torch.device], list[str]] = {}
+        for name, w in W.items():
+            kinds.setdefault((w.dtype, w.device), []).append(name)
+        # one vector for each kind of tensor: two operations a point, not two a tensor
+        self.kinds = [
+            _Kind(*({k: P[k].detach() for k in names} for P in (W, d1, d2))) for names in kinds.values()
+        ]
 
     def at(self, t: float | Tensor) -> Params:
-        """The point at β = t, rounded once."""
-        return {
-            k: s.add(self.across[k], alpha=float(t)).to(self.W0[k].dtype) for k, s in self.shifted.items()
-        }
+        """The point with number t."""
+        row, column = divmod(int(t), len(self.columns))
+        if row != self.row:
+            self.row = row
+            for kind in self.kinds:
+                kind.walk_to(self.rows[row])
+        return {k: w for kind in self.kinds for k, w in kind.at(self.columns[column])}
 
-    def velocity(self, t: float | Tensor) -> Params:
-        """The direction d2."""
-        return map_tensors(lambda d, w: d.to(w.dtype), self.across, self.W0)
+
+class _Kind:
+    """The tensors of one dtype and device as one vector: W + a·d1 + b·d2 in float64, rounded once."""
+
+    def __init__(self, W: Params, d1: Params, d2: Params) -> None:
+        self.names, self.shapes = list(W), [w.shape for w in W.values()]
+        self.sizes, self.dtype = [w.numel() for w in W.values()], next(iter(W.values())).dtype
+        self.start, self.along, self.across = (wide(flatten(P)) for P in (W, d1, d2))
+        self.row, self.sum = self.start, torch.empty_like(self.start)
+
+    def walk_to(self, a: float) -> None:
+        self.row = self.start.add(self.along, alpha=a)
+
+    def at(self, b: float) -> Iterator[tuple[str, Tensor]]:
+        torch.add(self.row, self.across, alpha=b, out=self.sum)
+        pieces = torch.split(self.sum.to(self.dtype, copy=True), self.sizes)
+        return zip(self.names, map(Tensor.view, pieces, self.shapes), strict=True)
 
 
 class Plane(NamedTuple):

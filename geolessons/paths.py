@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from geolessons.arcs import NormMode, arcs_between, check_t
 from geolessons.scopes import Scope
@@ -213,13 +212,23 @@ def evaluate(
     # the parameters' memory is shared with the caller's model; gradients, buffers and modes are our own
     shared = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in parameters.values()}
     inner = copy.deepcopy(model, dict(shared)).eval()
-    values = []
+    ours = {name: shared[id(parameters[name])] for name in path.W0}
+    values, here = [], None
+
+    def stand_at(point: Params) -> None:
+        nonlocal here
+        if here is not point:  # once a point, where functional_call would do it once a run
+            here = point
+            for name, tensor in point.items():
+                ours[name].data = tensor
+
     with torch.no_grad():
         for t in ts:
             point = path.at(t)
 
             def run(*args: Any, _point: Params = point, **kwargs: Any) -> Any:
-                return functional_call(inner, _point, args, kwargs)
+                stand_at(_point)
+                return inner(*args, **kwargs)
 
             if norms and batches:
                 _measure_statistics(inner, run, batches)

@@ -216,7 +216,7 @@ def test_eq_3_adds_the_push_and_a_gradient_step_each_time(small) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("moves", "moves_mnist", "roads", "pushes", "glra", "flat_lora_digits", "insides"),
+        *("moves", "moves_mnist", "roads", "pushes", "glra", "flat_lora_digits", "flat_lora_text", "insides"),
         *("drift", "noisy_line"),
     ],
 )

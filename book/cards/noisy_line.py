@@ -46,7 +46,7 @@ class NoisyLine:
 
     @plots.styled
     def draw(self, sigma: float, t: float) -> Figure:
-        fig, above, meter = plots.card(height=5.0, share=0.52)
+        fig, above, meter = plots.card(height=4.5, share=0.52)
         above.set_axis_on()
         box = above.get_position()
         above.set_position((box.x0, box.y0 + 0.08, box.width, box.height - 0.08))

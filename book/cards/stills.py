@@ -78,3 +78,42 @@ def orders(errors: dict[str, dict[int, float]]) -> Figure:
     ax.minorticks_off()
     ax.set_title("distance from the true end")
     return fig
+
+
+@plots.styled
+def bought(studies: dict[str, dict]) -> Figure:
+    """What training noise of growing σ did to accuracy and to sharpness, beside LoRA, on three data sets."""
+    fig = Figure(figsize=(plots.WIDTH, 4.4))
+    above = fig.add_axes((plots.LEFT, 0.58, plots.SPAN, 0.36))
+    below = fig.add_axes((plots.LEFT, 0.11, plots.SPAN, 0.36))
+    sigmas = ("0.05", "0.15", "0.5", "1")
+    looks = {"digits": ("o", 0.6), "mnist": ("s", 0.8), "fashion": ("D", 1.0)}
+    for shift, (name, (mark, alpha)) in zip((-0.12, 0.0, 0.12), looks.items(), strict=True):
+        style = {"color": plots.NOISE, "marker": mark, "ms": 5, "lw": 1, "alpha": alpha, "clip_on": False}
+        places, values = np.arange(4) + shift, studies[name]
+        points = [values[f"r8.{s}.minus r8.0.test accuracy"] for s in sigmas]
+        for x, point in zip(places, points, strict=True):
+            above.plot(
+                [x, x], [100 * point["low"], 100 * point["high"]], color=plots.NOISE, lw=1.5, alpha=alpha
+            )
+        above.plot(places, [100 * point["mean"] for point in points], ls="", **style)
+        start = np.array(values["r8.0.sharpness"]["each"])
+        kept = [100 * np.array(values[f"r8.{s}.sharpness"]["each"]) / start for s in sigmas]
+        below.plot(places, [share.mean() for share in kept], ls="", **style)
+        for x, share in zip(places, kept, strict=True):
+            below.plot([x, x], [share.min(), share.max()], color=plots.NOISE, lw=1.5, alpha=alpha)
+    for ax, line in ((above, 0), (below, 100)):
+        ax.axhline(line, color=plots.INK, lw=0.6, alpha=0.4)
+        ax.set(xlim=(-0.4, 3.4), xticks=range(4))
+        ax.set_xticklabels(["0.05", "0.15", "0.5", "1"])
+    above.set(ylim=(-2.6, 0.4), yticks=[0, -1, -2])
+    above.set_title("accuracy less LoRA's, points (95 %)")
+    for height, (name, (mark, alpha)) in zip((-1.3, -1.75, -2.2), looks.items(), strict=True):
+        above.plot(-0.2, height, mark, color=plots.NOISE, ms=5, alpha=alpha)
+        above.text(
+            -0.1, height, {"mnist": "MNIST", "fashion": "Fashion-MNIST"}.get(name, name), size=9, va="center"
+        )
+    below.set(ylim=(40, 105), yticks=[50, 75, 100])
+    below.set_title("S(0.3), % of LoRA's (all of 5 seeds)")
+    below.set_xlabel("σ of training")
+    return fig

@@ -101,7 +101,7 @@ def alt(sigma: float, t: float) -> str:
 @plots.styled
 def draw(sigma: float, t: float) -> Figure:
     """One frame."""
-    fig, above, meter = plots.card(height=4.7, share=0.58)
+    fig, above, meter = plots.card(height=4.5, share=0.58)
     xs = np.linspace(-2.1, 2.7, 241)
     above.fill_between(xs, land(xs), -1.15, color=plots.INK, alpha=0.12, lw=0)
     above.plot(xs, land(xs), color=plots.INK, lw=1)
