@@ -108,7 +108,7 @@ def draw(sigma: float, t: float) -> Figure:
     places, mean, _ = nudged(sigma, t)
     if sigma:
         above.plot(xs, land(xs, sigma), color=plots.NOISE, ls="-.")
-        above.plot(places, land(places), ".", color=plots.NOISE, ms=5, mew=0)
+        above.plot(places, land(places), "o", color=plots.NOISE, ms=4, mew=0, zorder=4)
     x = point(t)
     above.plot([x, x], [float(land(np.array(x))), mean], color=plots.INK, lw=0.6, alpha=0.6)
     above.plot(x, float(land(np.array(x))), "o", mfc="none", mec=plots.START, mew=2, zorder=5)
