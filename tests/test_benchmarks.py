@@ -120,3 +120,10 @@ def test_noise_keeps_no_more_than_lora_and_moves_nothing(load, tmp_path, capsys)
     assert all(r.other > 0 for r in drifts)
     passes = next(r for r in rows if "two passes" in r.what)
     assert passes.ratio > 1.2
+
+
+@pytest.mark.parametrize(("name", "least"), [("scenes", 5), ("loader", 4)])
+def test_rendering_and_reading_are_counted_by_the_second(load, tmp_path, capsys, name, least):
+    rows = quick(load(name), tmp_path / "out.json", capsys)
+    assert len(rows) >= least
+    assert all(row.value > 0 for row in rows)
