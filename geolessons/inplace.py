@@ -41,7 +41,7 @@ def in_place_noise(
         seed: Of the run.
         step: Of the optimiser; with the name of a tensor they determine its noise.
         restore: `"copy"` keeps a clone.  `"seed"` keeps the rows' deviations, draws the noise again and
-            subtracts it, in the dtype of the weights, as the published code does.
+            subtracts it, as the published code does; the noise is rounded to the weights' dtype first.
         lengths_of: Whose rows' lengths scale the noise: the merged weights W0 + s·B·A, by the same names.
             If not given, the weights' own.
 

@@ -10,7 +10,7 @@ A plane through three points shows what lies between them (Garipov et al. 2018, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -131,7 +131,8 @@ def plane(
         W: The point at (0, 0).
         d1: A vector like W.
         d2: A vector like W; not a multiple of d1, or the plane is a line.
-        metric: As in `paths.evaluate`.
+        metric: As in `paths.evaluate`.  The function that it gets stands at the point as long as the metric
+            runs, and not afterwards: all points share their memory.
         alphas: Steps along d1, in its units.
         betas: Steps along d2, in its units.
         **options: Passed on to `paths.evaluate`.
@@ -171,37 +172,40 @@ class _Sheet(Line):
         kinds: dict[tuple[torch.dtype, torch.device], list[str]] = {}
         for name, w in W.items():
             kinds.setdefault((w.dtype, w.device), []).append(name)
-        # one vector for each kind of tensor: two operations a point, not two a tensor
+        # a vector for each kind, its memory used again: two operations a point, not two a tensor
         self.kinds = [
             _Kind(*({k: P[k].detach() for k in names} for P in (W, d1, d2))) for names in kinds.values()
         ]
+        self.point = {k: w for kind in self.kinds for k, w in kind.views.items()}
 
     def at(self, t: float | Tensor) -> Params:
-        """The point with number t."""
+        """The point with number t, until the next call."""
         row, column = divmod(int(t), len(self.columns))
         if row != self.row:
             self.row = row
             for kind in self.kinds:
                 kind.walk_to(self.rows[row])
-        return {k: w for kind in self.kinds for k, w in kind.at(self.columns[column])}
+        for kind in self.kinds:
+            kind.step_to(self.columns[column])
+        return self.point
 
 
 class _Kind:
     """The tensors of one dtype and device as one vector: W + a·d1 + b·d2 in float64, rounded once."""
 
     def __init__(self, W: Params, d1: Params, d2: Params) -> None:
-        self.names, self.shapes = list(W), [w.shape for w in W.values()]
-        self.sizes, self.dtype = [w.numel() for w in W.values()], next(iter(W.values())).dtype
         self.start, self.along, self.across = (wide(flatten(P)) for P in (W, d1, d2))
         self.row, self.sum = self.start, torch.empty_like(self.start)
+        self.flat = flatten(W)  # a copy, rounded to their dtype
+        pieces = torch.split(self.flat, [w.numel() for w in W.values()])
+        self.views = {name: piece.view(W[name].shape) for name, piece in zip(W, pieces, strict=True)}
 
     def walk_to(self, a: float) -> None:
         self.row = self.start.add(self.along, alpha=a)
 
-    def at(self, b: float) -> Iterator[tuple[str, Tensor]]:
+    def step_to(self, b: float) -> None:
         torch.add(self.row, self.across, alpha=b, out=self.sum)
-        pieces = torch.split(self.sum.to(self.dtype, copy=True), self.sizes)
-        return zip(self.names, map(Tensor.view, pieces, self.shapes), strict=True)
+        self.flat.copy_(self.sum)
 
 
 class Plane(NamedTuple):

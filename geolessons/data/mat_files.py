@@ -5,6 +5,8 @@
               or both in the first 4 bytes, and up to 4 bytes of data in the next 4
     matrix    flags, shape, name; then numbers, text, or a struct's fields' names and a matrix for each
 
+A matrix that is not compressed has no checksum: a flipped bit in its numbers cannot be noticed.
+
 scipy.io.loadmat reads more kinds of them, but on some damaged files it ends the process, which is no message.
 The format is described in "MAT-File Format", The MathWorks, chapter 1.
 """

@@ -8,6 +8,9 @@ Flat-LoRA's published code stores a seed instead of a copy of the weights, and t
 (arXiv 2409.14396v1, section 3.4).  Here a normal weight (64, 256) in three formats goes through that: at
 σ = 0.05 in each step, and with σ growing to 0.15 along the cosine.  Beside it, at the first of the two, the
 same weight behind noise that is never stored in it (`noise.FlatNoise`): a pass forward and back in each step.
+
+ε is rounded to the format before it is added.  Added in float32 and rounded once, it leaves about a seventh
+less in bfloat16 after 1,000 steps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What does training under noise buy?
 
-Chapter 3.  Expected: a seed takes 2 min on digits, 1 min on MNIST and on Fashion-MNIST (which need
-GEOLESSONS_DATA): with five seeds 0.3 hours of one core.
+Chapter 3.  Expected: a seed takes 2 min on digits, 3 min on MNIST and on Fashion-MNIST (which need
+GEOLESSONS_DATA): with five seeds 0.7 hours of one core.
 
 A pre-trained perceptron learns a shifted task by adapters on its first two matrices; all else is frozen.
 
