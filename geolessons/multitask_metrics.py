@@ -1,7 +1,7 @@
 """Rulers for four dense answers, fed batch by batch, and one number from all of them.
 
-    semseg, human_parts   mean over classes of |P ∩ T| / |P ∪ T|, counted over the whole set
-    saliency              max over thresholds of the mean over pictures of |P ∩ T| / |P ∪ T|
+    semseg, human_parts   mean over classes of #(P ∩ T) / #(P ∪ T), counted over the whole set
+    saliency              max over thresholds of the mean over pictures of #(P ∩ T) / #(P ∪ T)
     normals               mean angle, and root mean square angle, in degrees
     all                   Δ_m = (100 / tasks) Σ ± (value - single) / single
 
@@ -173,12 +173,10 @@ class SaliencyIoU:
 
 
 class AngleErrors(NamedTuple):
-    """Errors of normals in degrees.
+    """Errors of normals in degrees, over `valid` known pixels.
 
-    Attributes:
-        mean_angle_deg: What the benchmark's papers print, though their code calls it rmse.
-        rmse_deg: The root of the mean squared angle; never below the mean, equal if all angles are.
-        valid: Known pixels that both are taken over.
+    `mean_angle_deg` is what the benchmark's papers print, though their code calls it rmse.  `rmse_deg` is the
+    root of the mean squared angle: never below the mean, and equal if all angles are.
     """
 
     mean_angle_deg: float

@@ -1,8 +1,8 @@
 """MATLAB files of level 5 (as `save` writes them), read with every length checked.
 
     file      128 bytes, then parts: a matrix, or a compressed matrix (zlib, whose checksum is looked at)
-    part      type and length, 4 bytes each, then that many bytes, filled up to a multiple of 8;
-              or both in the first 4 bytes, and up to 4 bytes of data in the next 4
+    part      type and length, 4 bytes each, then that many bytes, filled up to a multiple of 8
+    small     part: both in the first 4 bytes, and up to 4 bytes of data in the next 4
     matrix    flags, shape, name; then numbers, text, or a struct's fields' names and a matrix for each
 
 A matrix that is not compressed has no checksum: a flipped bit in its numbers cannot be noticed.

@@ -136,7 +136,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-        """Logits (n, outputs, *size), for features (n, h, w, channels), the largest first."""
+        """Logits (n, outputs, height, width), for features (n, h, w, channels), the largest first."""
         maps = [reduce(f.movedim(-1, 1)) for reduce, f in zip(self.reducers, features, strict=True)]
         at = maps[0].shape[-2:]
         joined = torch.cat([_resized(m, at) for m in maps], 1)
