@@ -12,6 +12,7 @@ from torch.func import grad, jacrev
 from geolessons.curvature import Hessian, eigenvalues, hvp, mean_curvature, tangent_projector, trace
 from geolessons.estimates import loss_of
 from geolessons.models import mlp
+from geolessons.seeding import seeded
 from geolessons.trees import dot, flatten, norm, params_of, unflatten
 
 DOUBLE = torch.float64
@@ -179,6 +180,24 @@ def test_another_library_agrees():
             )
             v = torch.randn(H.shape[0], generator=draw(), dtype=DOUBLE)
             torch.testing.assert_close(flatten(Hessian(loss, W) @ unflatten(v, W)), H @ v)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pyhessian_agrees():
+    """Its power iteration and its random signs, on the same networks and data."""
+    other = pytest.importorskip("pyhessian")
+    for model, metric in CASES.values():
+        loss, W = loss_of(model, metric), params_of(model)
+        y = torch.zeros(20, 3, dtype=DOUBLE) if metric is squares else LABELS
+        criterion = nn.MSELoss() if metric is squares else nn.CrossEntropyLoss()
+        with seeded(0):  # it draws from the global generator
+            theirs = other.hessian(model, criterion, data=(X, y), cuda=False)
+            (top,), _ = theirs.eigenvalues(maxIter=1000, tol=1e-9, top_n=1)
+            signs = torch.tensor(theirs.trace(maxIter=400, tol=0.0), dtype=DOUBLE)
+        found = eigenvalues(loss, W, generator=draw(), tolerance=1e-8)[0]
+        assert found.value == pytest.approx(top, rel=1e-4)
+        ours, error = trace(loss, W, count=400, generator=draw(3)), float(signs.std()) / len(signs) ** 0.5
+        assert abs(ours.value - float(signs.mean())) < 4 * math.hypot(ours.stderr, error)
 
 
 # LoRA's tangent directions
