@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import math
 import re
@@ -14,6 +15,7 @@ import pytest
 from drawn import colours, meet, texts
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
+from torch import nn
 
 from geolessons import data, page, plots, running_example, widgets
 from geolessons.plots import INK, WIDTH
@@ -119,16 +121,24 @@ class Shown:
 
 
 def once(function):
-    """The pages train the same networks on the same data: do it once."""
+    """The pages train the same networks on the same data: do it once, each page with a model of its own."""
     kept = {}
 
     def get(given, *args, **options):
-        key = given if isinstance(given, str) else id(given), args, tuple(options.items())
+        key = content(given), args, tuple((name, content(value)) for name, value in options.items())
         if key not in kept:
             kept[key] = given, function(given, *args, **options)  # `given` is kept, or its id might be reused
-        return kept[key][1]
+        found = kept[key][1]
+        return copy.deepcopy(found) if isinstance(found, nn.Module) else found
 
     return get
+
+
+def content(given):
+    """What a result depends on: equal for equal networks, and for data the thing itself."""
+    if isinstance(given, nn.Module):
+        return tuple((name, p.numpy(force=True).tobytes()) for name, p in given.named_parameters())
+    return given if isinstance(given, str | int | float) else id(given)
 
 
 @pytest.fixture(scope="module")
