@@ -120,7 +120,7 @@ def drifts(W0: Params, W: Params) -> dict[str, tuple[float, float]]:
 
 
 def one_seed(seed: int) -> dict[str, float]:
-    """All values of a seed: `subtracted.constant.bfloat16.1000.drift`, `functional.….changed`."""
+    """All values of a seed: `subtracted.constant.float16.30.drift`, `functional.….changed`."""
     W0 = start(seed)
     found: dict[str, float] = {}
     for way, noise in ((subtracted, "constant"), (subtracted, "cosine"), (functional, "constant")):
