@@ -9,13 +9,13 @@ from __future__ import annotations
 import html
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from importlib import resources
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from geolessons.files import replacing
 from geolessons.frames import Frames, as_html, pack
 from geolessons.stops import Slider, State
 
@@ -115,17 +115,9 @@ def save(path: str | os.PathLike[str], title: str, body: str) -> Path:
         "@media (prefers-color-scheme:dark){body{background:#14181e;color:#ced6dd}}</style></head>"
         f"<body><main>{body}</main></body></html>\n"
     )
-    target = Path(path)
-    handle, draft = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(draft, 0o644)
-        os.replace(draft, target)
-    except BaseException:
-        os.unlink(draft)
-        raise
-    return target
+    with replacing(path) as aside:
+        aside.write_text(page, encoding="utf-8")
+    return Path(path)
 
 
 def _figure(kind: str, width: float, style: str, inner: str) -> str:

@@ -53,12 +53,15 @@ def test_the_wide_valley_wins_where_the_card_says() -> None:
     def lead(sigma: float) -> float:
         return bottom(-1.2, -0.4, sigma) - bottom(0.4, 1.2, sigma)
 
-    assert wells.crossing() == pytest.approx(optimize.brentq(lead, 0.01, 0.3), abs=2e-3)
-    assert f"{wells.crossing():.2f}" == "0.13", "the page says so"
+    crossing = optimize.brentq(lead, 0.01, 0.3)
+    assert f"{crossing:.2f}" == "0.13", "the page says so"
+    assert [wells.winner(crossing + x) for x in (-1e-3, 1e-3)] == ["narrow", "wide"]
     assert [wells.winner(s) for s in (0.0, 0.1, 0.15, 0.6)] == ["narrow", "narrow", "wide", "wide"]
-    slopes = [np.diff(wells.land(np.linspace(-2, 0.5, 4001), wells.filled() + x)) for x in (0.01, -0.01)]
-    assert (slopes[0] < 0).all(), "downhill all the way to the wide valley"
-    assert (slopes[1] > 0).any()
+    for sigma in wells.SIGMAS:
+        downhill = (np.diff(wells.land(np.linspace(-2, 0.5, 4001), sigma)) < 0).all()
+        assert downhill == ("narrow" not in wells.lowest(sigma)) == (sigma >= 0.5), (
+            "from 0.5 on, says the page"
+        )
 
 
 def test_the_nudged_copies_average_to_the_mauve_line() -> None:
@@ -132,3 +135,16 @@ def test_the_vertex_of_a_parabola_and_of_an_end() -> None:
     assert line_study.lowest(ts, [-t for t in ts]) == 2
     assert line_study.lowest(ts, [t for t in ts]) == -1
     assert line_study.lowest(ts, [1.0] * 13) == -1
+
+
+def test_marks_of_the_ruler_are_what_was_measured() -> None:
+    from cards.marks import ANGLES, marks
+
+    by_name = {mark.text: mark for mark in marks(new=list(ANGLES)[:3], known=list(ANGLES)[3:])}
+    assert len(by_name) == len(ANGLES)
+    assert [mark.new for mark in by_name.values()] == [True] * 3 + [False] * (len(ANGLES) - 3)
+    assert by_name["another seed"].angle == results("roads")["seeds.angle"]["mean"]
+    assert by_name["bfloat16, 1,000 noisy steps"].angle == pytest.approx(0.0127, abs=2e-4)
+    assert math.tan(by_name["Flat-LoRA's noise, σ = 0.15"].angle) == pytest.approx(0.15)
+    with pytest.raises(KeyError):
+        marks(new=["no mark"])

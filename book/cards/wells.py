@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -45,27 +44,6 @@ def winner(sigma: float) -> str:
     """The valley that holds the lowest point."""
     found = lowest(sigma)
     return min(found, key=lambda name: found[name][1])
-
-
-def last(holds: Callable[[float], bool]) -> float:
-    """The largest σ up to 0.6 that something holds for, if it holds from 0 up to there."""
-    low, high = 0.0, 0.6
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
-
-
-@functools.cache
-def crossing() -> float:
-    """The σ from which on the wide valley holds the lowest point."""
-    return last(lambda sigma: winner(sigma) == "narrow")
-
-
-@functools.cache
-def filled() -> float:
-    """The σ from which on the average has no narrow valley at all."""
-    return last(lambda sigma: "narrow" in lowest(sigma))
 
 
 @functools.cache

@@ -9,17 +9,14 @@ not into labels.
 from __future__ import annotations
 
 import io
-import json
-import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["labels", "listing", "look", "pixels", "refuse", "same", "write_json"]
+__all__ = ["labels", "listing", "look", "pixels", "refuse", "same"]
 
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 FORMATS = {".jpg": "JPEG", ".png": "PNG"}
@@ -148,17 +145,6 @@ def refuse(wrong: list[str], count: int, right: str) -> None:
         more = [f"and {len(wrong) - 10} more"] if len(wrong) > 10 else []
         lines = "\n  ".join([*wrong[:10], *more])
         raise ValueError(f"{len(wrong)} of {count} files are not right:\n  {lines}\nRight is: {right}")
-
-
-def write_json(path: Path, found: Any) -> None:
-    """Write under a temporary name, then rename: nobody ever reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        aside.write_text(json.dumps(found), encoding="utf8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _sums_are_right(png: bytes) -> bool:

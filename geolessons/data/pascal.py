@@ -34,10 +34,10 @@ from geolessons.data.dense_files import (
     pixels,
     refuse,
     same,
-    write_json,
 )
 from geolessons.data.mat_files import mat, shape_in_mat
 from geolessons.data.person_parts import parts_of
+from geolessons.files import replacing
 
 __all__ = ["CLASSES", "INDOOR", "PascalContext"]
 
@@ -212,7 +212,9 @@ class PascalContext(Dataset[Dense]):
             except (FileNotFoundError, ValueError) as error:
                 wrong.append(str(error))
         refuse(wrong, len(files), RIGHT)
-        write_json(kept, found)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(kept) as aside:
+            aside.write_text(json.dumps(found), encoding="utf8")
         return found
 
     def _file(self, folder: str, name: str) -> Path:

@@ -22,7 +22,7 @@ import torch
 
 from geolessons.studies.flat_protocol import Machine, Protocol, Task, arm_of
 from geolessons.studies.flat_training import processes, train
-from geolessons.studies.record import Found, run, source_digest, write
+from geolessons.studies.record import Found, deliver, run, source_digest, write
 
 __all__ = ["NO_REPLICATION", "compared_with", "main", "parser", "pretrained", "reason"]
 
@@ -146,14 +146,8 @@ def main(
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()  # all have read and written OUT.parts
         torch.distributed.destroy_process_group()
-    if processes()[0]:
-        return
-    if options.out:
-        write(result, options.out)
-        shutil.rmtree(f"{options.out}.parts", ignore_errors=True)
-        print(f"{options.out}: {len(result['values'])} values, {result['provenance']['seconds']} s")
-    else:
-        print(json.dumps(result, indent=1, ensure_ascii=False))
+    if not processes()[0]:
+        deliver(result, options.out)
 
 
 def _measured(

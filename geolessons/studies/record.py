@@ -21,7 +21,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-__all__ = ["Found", "curve", "interval", "main", "read", "run", "source_digest", "write"]
+from geolessons.files import replacing
+
+__all__ = ["Found", "curve", "deliver", "interval", "main", "read", "run", "source_digest", "write"]
 
 Found = dict[str, float | list[float]]
 Seeded = Callable[..., Mapping[str, float | list[float]]]
@@ -174,14 +176,19 @@ def write(result: dict[str, Any], path: str | Path) -> None:
     """Write a result as JSON, under a temporary name first, so that no half-written file is left."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + f".{os.getpid()}.tmp")
-    try:
-        aside.write_text(
-            json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf8"
-        )
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    text = json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf8")
+
+
+def deliver(result: dict[str, Any], out: Path | None) -> None:
+    """Write what a study found, or show it if it has no file; the parts that were kept for it go."""
+    if out is None:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    write(result, out)
+    shutil.rmtree(f"{out}.parts", ignore_errors=True)
+    print(f"{out}: {len(result['values'])} values, {result['provenance']['seconds']} s")
 
 
 def read(path: str | Path) -> dict[str, dict[str, Any]]:
@@ -240,9 +247,4 @@ def main(
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"{parser.prog}: {error}")
     result |= {key: measure(**settings) for key, measure in (beside or {}).items()}
-    if options.out:
-        write(result, options.out)
-        shutil.rmtree(f"{options.out}.parts", ignore_errors=True)
-        print(f"{options.out}: {len(result['values'])} values, {result['provenance']['seconds']} s")
-    else:
-        print(json.dumps(result, indent=1, ensure_ascii=False))
+    deliver(result, options.out)
