@@ -107,7 +107,10 @@ def test_inside_is_steeper_at_all_stops_and_lengths() -> None:
             assert inside["low"] > outside["high"], (setting, rho)
         assert card.rise(0, setting, "inside")["mean"] == 0
     assert "not moved" in card.alt(0.0, "tilted.8")
-    assert f"{card.rise(0.1, 'lying.2', 'inside')['mean']:.4f}" in card.alt(0.1, "lying.2")
+    inside, outside = (card.rise(0.1, "lying.2", side)["mean"] for side in ("inside", "outside"))
+    assert f"by {inside:.4f} inside LoRA's directions and by {outside:.4f} outside" in card.alt(
+        0.1, "lying.2"
+    )
 
 
 def test_the_lowest_point_of_the_line_is_found_and_shown() -> None:
