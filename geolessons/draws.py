@@ -5,6 +5,8 @@
 (Li et al. 2024, arXiv 2409.14396v1, Eq. 5).  Beside it the paper's isotropic noise (Eq. 4) and the local
 reparameterisation.  `noisy_linear` is ours: it takes the one product of full size with W + ε, which is formed
 in the forward pass and formed again in the backward pass, from a seed.
+
+Normal numbers are torch's, or on request from a table, which is faster on a processor (`pairs`).
 """
 
 from __future__ import annotations
@@ -12,16 +14,19 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from geolessons.adapters import full_precision
+from geolessons.pairs import normal_pairs
 from geolessons.trees import BLOCK, eager
 
 __all__ = [
+    "Draw",
+    "check_draw",
     "check_strength",
     "isotropic_noise",
     "noisy_linear",
@@ -31,7 +36,10 @@ __all__ = [
     "row_std",
     "seed_of",
     "seeded_noise",
+    "tabled_noise",
 ]
+
+Draw = Literal["normal", "table"]
 
 
 def row_std(W: Tensor, sigma: float) -> Tensor:
@@ -111,7 +119,9 @@ def reparameterised_linear(
     return y + drawn * torch.linalg.vector_norm(x, dim=-1, keepdim=True) * std
 
 
-def noisy_linear(x: Tensor, W: Tensor, std: Tensor, seed: Tensor, bias: Tensor | None = None) -> Tensor:
+def noisy_linear(
+    x: Tensor, W: Tensor, std: Tensor, seed: Tensor, bias: Tensor | None = None, draw: Draw = "normal"
+) -> Tensor:
     """x·(W + ε)ᵀ + bias, where ε has deviation std_i in row i and comes from the seed.
 
     W + ε is formed in each pass and not kept.
@@ -122,44 +132,47 @@ def noisy_linear(x: Tensor, W: Tensor, std: Tensor, seed: Tensor, bias: Tensor |
         std: (d,).
         seed: A 0-d int64 tensor on the CPU; the same seed is the same noise.
         bias: (d,).
+        draw: Where ε comes from, as in `noise.FlatNoise`.
     """
     kind = x.device.type
     if torch.is_autocast_enabled(kind):
         x = x.to(torch.get_autocast_dtype(kind))
-    return _Noisy.apply(x, W, std, seed, bias)  # type: ignore[no-untyped-call,no-any-return]
+    return _Noisy.apply(x, W, std, seed, bias, draw)  # type: ignore[no-untyped-call,no-any-return]
 
 
 class _Noisy(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, W: Tensor, std: Tensor, seed: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, plus_noise(W, std, seed).to(x.dtype), None if bias is None else bias.to(x.dtype))
+    def forward(x: Tensor, W: Tensor, std: Tensor, seed: Tensor, bias: Tensor | None, draw: Draw) -> Tensor:
+        noisy = plus_noise(W, std, seed, draw).to(x.dtype)
+        return F.linear(x, noisy, None if bias is None else bias.to(x.dtype))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, W, std, seed, bias = inputs
+        x, W, std, seed, bias, ctx.draw = inputs
         ctx.save_for_backward(x if W.requires_grad else None, W, std, seed)
         ctx.bias = None if bias is None else bias.dtype
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (x, W, std, seed), needed = grads, ctx.saved_tensors, ctx.needs_input_grad
-        of_x = grad @ plus_noise(W, std, seed).to(grad.dtype) if needed[0] else None
+        of_x = grad @ plus_noise(W, std, seed, ctx.draw).to(grad.dtype) if needed[0] else None
         flat = grad.flatten(0, -2) if grad.dim() > 1 else grad[None]  # (n, d)
         of_W = of_bias = None
         if needed[1]:
             of_W = (flat.mT @ (x.flatten(0, -2) if x.dim() > 1 else x[None])).to(W.dtype)
         if needed[4]:
             of_bias = flat.sum(0).to(ctx.bias)
-        return of_x, of_W, None, None, of_bias
+        return of_x, of_W, None, None, of_bias, None
 
 
-def plus_noise(W: Tensor, std: Tensor, seed: Tensor) -> Tensor:
+def plus_noise(W: Tensor, std: Tensor, seed: Tensor, draw: Draw = "normal") -> Tensor:
     """W + ε, in the dtype of std; W is (d, k)."""
     if eager() and not (torch.is_grad_enabled() and W.requires_grad):
-        return _normal(std, W.shape[1], torch.Generator(std.device).manual_seed(int(seed)), W)
-    return W + seeded_noise(std, W.shape[-1], seed)
+        drawn = normal_pairs if draw == "table" else _normal
+        return drawn(std, W.shape[1], torch.Generator(std.device).manual_seed(int(seed)), W)
+    return W + (tabled_noise if draw == "table" else seeded_noise)(std, W.shape[-1], seed)
 
 
 @torch.library.custom_op("geolessons::row_noise", mutates_args=())
@@ -170,6 +183,17 @@ def seeded_noise(std: Tensor, k: int, seed: Tensor) -> Tensor:
 
 
 @seeded_noise.register_fake
+def _(std: Tensor, k: int, seed: Tensor) -> Tensor:
+    return std.new_empty(len(std), k)
+
+
+@torch.library.custom_op("geolessons::tabled_noise", mutates_args=())
+def tabled_noise(std: Tensor, k: int, seed: Tensor) -> Tensor:
+    """As `seeded_noise`, by `pairs.normal_pairs`."""
+    return normal_pairs(std, k, torch.Generator(std.device).manual_seed(int(seed)))
+
+
+@tabled_noise.register_fake
 def _(std: Tensor, k: int, seed: Tensor) -> Tensor:
     return std.new_empty(len(std), k)
 
@@ -205,3 +229,13 @@ def check_strength(value: float, name: str = "sigma") -> None:
         raise TypeError(f"{name} is a {type(value).__name__}; it must be a number, 0 or more")
     if not 0 <= value < math.inf:
         raise ValueError(f"{name}={value} must be a finite number, 0 or more")
+
+
+def check_draw(draw: str) -> None:
+    """Refuse an unknown way to draw.
+
+    Raises:
+        ValueError: If it is none of `Draw`.
+    """
+    if draw not in get_args(Draw):
+        raise ValueError(f"draw={draw!r} is unknown; it is one of {', '.join(get_args(Draw))}")

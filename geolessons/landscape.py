@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from geolessons.arcs import check_t
-from geolessons.paths import Curve, Line, evaluate
+from geolessons.paths import Curve, Line, check_stop, evaluate
 from geolessons.trees import (
     Params,
     axpy,
@@ -156,7 +155,7 @@ def plane(
     if not rows or not columns:
         raise ValueError(f"{'betas' if rows else 'alphas'} is empty: give at least one step")
     for step in (*rows, *columns):
-        check_t(step, extrapolate=True)
+        check_stop(step, extrapolate=True)
     sheet = _Sheet(W, d1, d2, rows, columns)
     flat = evaluate(sheet, model, metric, range(len(rows) * len(columns)), **options).values
     width = len(columns)

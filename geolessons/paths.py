@@ -8,6 +8,7 @@ differentiated, compiled, and mapped over many t by `torch.vmap`.
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -19,7 +20,7 @@ from geolessons.arcs import NormMode, arcs_between, check_t
 from geolessons.scopes import Scope
 from geolessons.trees import Params, axpy, check_alike, check_finite, check_real, map_tensors, norm, wide
 
-__all__ = ["Curve", "Line", "Path", "Slerp", "evaluate", "length", "speed"]
+__all__ = ["Curve", "Line", "Path", "Slerp", "check_stop", "evaluate", "length", "speed"]
 
 
 class Path(ABC):
@@ -193,7 +194,7 @@ def evaluate(
     if not given:
         raise ValueError("ts is empty: give at least one t")
     for t in given:
-        check_t(t, path.extrapolate)
+        check_stop(t, path.extrapolate)
     ts = [float(t.detach() if isinstance(t, Tensor) else t) for t in given]
     parameters = dict(model.named_parameters())
     check_alike(path.W0, {k: v for k, v in parameters.items() if k in path.W0}, ("path.W0", "model"))
@@ -234,6 +235,18 @@ def evaluate(
                 _measure_statistics(inner, run, batches)
             values.append(metric(run))
     return Curve(ts, values)
+
+
+def check_stop(t: float | Tensor, extrapolate: bool) -> None:
+    """As `arcs.check_t`, which makes tensors of a number to look at it: a plain one that passes needs none.
+
+    Raises:
+        TypeError: If t is not a number.
+        ValueError: If t is not finite, or outside [0, 1] unasked.
+    """
+    plain = type(t) in (float, int) and math.isfinite(t)
+    if not plain or not (extrapolate or 0 <= t <= 1):
+        check_t(t, extrapolate)
 
 
 def _statistics(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

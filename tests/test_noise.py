@@ -4,6 +4,7 @@ import copy
 import itertools
 import signal
 import socket
+from typing import get_args
 
 import pytest
 import torch
@@ -18,12 +19,13 @@ from torch.utils.checkpoint import CheckpointError, checkpoint
 
 from geolessons.adapters import LoRA
 from geolessons.attaching import AdaptedLinear, attach, detach, effective_weights, merge_
-from geolessons.draws import noisy_linear, seeded_noise
+from geolessons.draws import Draw, noisy_linear, plus_noise, seeded_noise, tabled_noise
 from geolessons.inplace import in_place_noise
 from geolessons.noise import FlatNoise, isotropic_noise, mean_loss, reparameterised_linear, row_noise, row_std
 from geolessons.schedules import cosine
 from geolessons.training import fit, read_in_batches
 
+DRAWS = get_args(Draw)
 X = torch.randn(7, SHAPE[1], generator=drawn(3), dtype=DOUBLE)
 
 
@@ -110,7 +112,8 @@ def test_noise_on_outputs_has_the_mean_and_the_variance_of_noise_on_weights():
     assert ((many.mean(0) - F.linear(x, W, bias)).abs() < 5 * wanted / 20_000**0.5).all()
 
 
-def test_the_gradients_of_the_noisy_product_first_and_second():
+@pytest.mark.parametrize("draw", DRAWS)
+def test_the_gradients_of_the_noisy_product_first_and_second(draw):
     g = drawn(0)
     x, W, bias = (
         torch.randn(s, generator=g, dtype=DOUBLE).requires_grad_() for s in ((2, 3, 4), (5, 4), (5,))
@@ -118,21 +121,35 @@ def test_the_gradients_of_the_noisy_product_first_and_second():
     std, seed = torch.rand(5, generator=g, dtype=DOUBLE), torch.tensor(7)
 
     def product(x, W, bias):
-        return noisy_linear(x, W, std, seed, bias)
+        return noisy_linear(x, W, std, seed, bias, draw)
 
     assert gradcheck(product, (x, W, bias))
     assert gradgradcheck(product, (x, W, bias))
     assert gradcheck(product, (x[0, 0].detach().requires_grad_(), W, None))
 
 
+@pytest.mark.parametrize("draw", DRAWS)
+def test_the_short_way_and_the_operator_give_the_same_noise(draw):
+    W, std, seed = torch.zeros(70, 33), torch.rand(70, generator=drawn(0)), torch.tensor(7)
+    short = plus_noise(W, std, seed, draw)
+    assert torch.equal(short, plus_noise(W.requires_grad_(), std, seed, draw))
+    assert torch.equal(short, (tabled_noise if draw == "table" else seeded_noise)(std, 33, seed))
+
+
+def test_ways_to_draw_differ():
+    std, seed = torch.ones(3), torch.tensor(7)
+    assert not torch.isclose(seeded_noise(std, 40, seed), tabled_noise(std, 40, seed)).any()
+
+
 # --- what the layer sees
 
 
+@pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("case", CASES)
-def test_an_adapted_layer_works_with_its_weight_plus_the_noise(case):
+def test_an_adapted_layer_works_with_its_weight_plus_the_noise(case, draw):
     model = layer(case).eval()
     W, bias = model[0].weight, model[0].bias
-    with FlatNoise(model, 0.3, seed=1, step=2) as noise:
+    with FlatNoise(model, 0.3, seed=1, step=2, draw=draw) as noise:
         found, read = model(X), model[0].weight
     eps = noise.draw("0")
     assert noise.layers == ["0"]
@@ -250,7 +267,8 @@ def test_accumulated_batches_share_a_draw():
     assert torch.allclose(*ends, rtol=1e-10, atol=1e-12)
 
 
-def test_mean_loss_is_the_mean_over_samples():
+@pytest.mark.parametrize("draw", DRAWS)
+def test_mean_loss_is_the_mean_over_samples(draw):
     model = layer()
 
     def loss():
@@ -258,9 +276,9 @@ def test_mean_loss_is_the_mean_over_samples():
 
     values = []
     for sample in range(3):
-        with FlatNoise(model, 0.2, seed=4, step=1, sample=sample):
+        with FlatNoise(model, 0.2, seed=4, step=1, sample=sample, draw=draw):
             values.append(loss())
-    found = mean_loss(model, loss, 0.2, num_samples=3, seed=4, step=1)
+    found = mean_loss(model, loss, 0.2, num_samples=3, seed=4, step=1, draw=draw)
     assert torch.allclose(found, sum(values) / 3)
     found.backward()
     assert model[0].adapter.B.grad.norm() > 0
@@ -271,12 +289,13 @@ def test_mean_loss_is_the_mean_over_samples():
 # --- contexts around it
 
 
-def test_backward_may_come_after_the_context():
+@pytest.mark.parametrize("draw", DRAWS)
+def test_backward_may_come_after_the_context(draw):
     grads = []
     for inside in (True, False):
         model = network()
         x = torch.ones(2, 6, dtype=DOUBLE)
-        with FlatNoise(model, 0.3, step=1):
+        with FlatNoise(model, 0.3, step=1, draw=draw):
             loss = model(x).square().sum()
             if inside:
                 loss.backward()
@@ -286,10 +305,11 @@ def test_backward_may_come_after_the_context():
     assert all(alike(a, b) for a, b in zip(*grads, strict=True))
 
 
-def test_autocast_rounds_the_noisy_weight_once():
+@pytest.mark.parametrize("draw", DRAWS)
+def test_autocast_rounds_the_noisy_weight_once(draw):
     model = layer("lora", torch.float32)
     x = X.float()
-    with FlatNoise(model, 0.3, step=1) as noise, torch.autocast("cpu", torch.bfloat16):
+    with FlatNoise(model, 0.3, step=1, draw=draw) as noise, torch.autocast("cpu", torch.bfloat16):
         found = model(x)
     assert found.dtype == torch.bfloat16
     found.float().sum().backward()
@@ -300,10 +320,11 @@ def test_autocast_rounds_the_noisy_weight_once():
     assert torch.allclose(found, base + s * (x.bfloat16() @ A.mT) @ B.mT, rtol=2e-2, atol=2e-2)
 
 
-def test_checkpointing_inside_the_context_and_its_error_outside():
+@pytest.mark.parametrize("draw", DRAWS)
+def test_checkpointing_inside_the_context_and_its_error_outside(draw):
     model = network()
     x = torch.ones(2, 6, dtype=DOUBLE, requires_grad=True)
-    with FlatNoise(model, 0.3, step=1):
+    with FlatNoise(model, 0.3, step=1, draw=draw):
         plain = model(x).square().sum()
         plain.backward()
         wanted = [p.grad.clone() for p in model.parameters() if p.requires_grad]
@@ -311,13 +332,14 @@ def test_checkpointing_inside_the_context_and_its_error_outside():
         checkpoint(model, x, use_reentrant=False).square().sum().backward()
     for p, w in zip((p for p in model.parameters() if p.requires_grad), wanted, strict=True):
         assert alike(p.grad, w)
-    with FlatNoise(model, 0.3, step=1):
+    with FlatNoise(model, 0.3, step=1, draw=draw):
         late = checkpoint(model, x, use_reentrant=False).square().sum()
     with pytest.raises(CheckpointError):
         late.backward()
 
 
-def test_compile_takes_it_whole_and_once():
+@pytest.mark.parametrize("draw", DRAWS)
+def test_compile_takes_it_whole_and_once(draw):
     model = network(dtype=torch.float32)
     x = torch.ones(2, 6)
     torch._dynamo.reset()
@@ -325,16 +347,17 @@ def test_compile_takes_it_whole_and_once():
     graphs = torch._dynamo.utils.counters["stats"]
     before = graphs["unique_graphs"]
     for step in range(4):
-        with FlatNoise(model, 0.3, step=step):
+        with FlatNoise(model, 0.3, step=step, draw=draw):
             assert torch.allclose(compiled(x), model(x), rtol=1e-5)
             compiled(x).sum().backward()
     assert graphs["unique_graphs"] - before == 1
 
 
-def test_vmap_and_functional_call():
+@pytest.mark.parametrize("draw", DRAWS)
+def test_vmap_and_functional_call(draw):
     model = network()
     x = torch.randn(3, 6, generator=drawn(0), dtype=DOUBLE)
-    with FlatNoise(model, 0.3):
+    with FlatNoise(model, 0.3, draw=draw):
         whole = model(x)
         assert torch.allclose(torch.vmap(model)(x), whole, rtol=1e-12)
         moved_weights = {"0.adapter.B": torch.zeros_like(model[0].adapter.B)}
@@ -344,13 +367,14 @@ def test_vmap_and_functional_call():
 # --- nothing is left of it
 
 
+@pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
-def test_the_model_is_left_as_it_was(error):
+def test_the_model_is_left_as_it_was(error, draw):
     model = network()
     before, random = state(model), torch.get_rng_state()
 
     def step():
-        with FlatNoise(model, 0.5, step=1):
+        with FlatNoise(model, 0.5, step=1, draw=draw):
             assert type(model[0]) is not AdaptedLinear
             assert isinstance(model[0], AdaptedLinear)
             assert model.state_dict().keys() == before[0].keys()
@@ -425,6 +449,8 @@ def test_a_strength_that_is_none(sigma):
 def test_what_is_refused():
     with pytest.raises(TypeError, match="sigma is a str"):
         FlatNoise(layer(), "0.1")
+    with pytest.raises(ValueError, match="draw='dice' is unknown; it is one of normal, table"):
+        FlatNoise(layer(), 0.1, draw="dice")
     with pytest.raises(TypeError, match=r"step=0.5 must be a whole number"):
         FlatNoise(layer(), 0.1, step=0.5)
     with pytest.raises(ValueError, match="no adapted linear layer: attach"), FlatNoise(nn.Linear(2, 2), 0.1):
@@ -636,6 +662,9 @@ def test_in_place_noise_refuses():
     assert torch.equal(weights["W"], torch.ones(3, 4))
 
 
-def test_the_operator_is_fit_for_compilers():
-    torch.library.opcheck(seeded_noise, (torch.ones(3), 4, torch.tensor(5)), test_utils="test_schema")
-    torch.library.opcheck(seeded_noise, (torch.ones(3), 4, torch.tensor(5)), test_utils="test_faketensor")
+@pytest.mark.parametrize("noise", [seeded_noise, tabled_noise])
+def test_the_operator_is_fit_for_compilers(noise):
+    for k in (4, 5):  # one fills whole words of random bits, the other does not
+        given_ = (torch.ones(3), k, torch.tensor(5))
+        torch.library.opcheck(noise, given_, test_utils="test_schema")
+        torch.library.opcheck(noise, given_, test_utils="test_faketensor")
