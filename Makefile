@@ -4,7 +4,7 @@
 # make test-all   the same check twice, the second time on two threads
 # make notebooks  run the chapters and store their text outputs
 # make claims     measure the claims ledger anew
-# make studies    measure the results of several seeds anew (minutes; with GEOLESSONS_DATA an hour and more)
+# make studies    measure the results of several seeds anew (about four hours; with GEOLESSONS_DATA six)
 # make bench      speed, memory, page weight, latency
 # make clean      remove what was built
 #
@@ -78,9 +78,13 @@ claims: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/claims -q --ledger book/results/claims.json
 
 # The measurements behind the book's numbers.  Those on MNIST and on text need GEOLESSONS_DATA.
-# Not here, as they need a GPU, weights and a network: geolessons.studies.flat_lora_t5 and flat_lora_clip.
+# Not here, as they need a GPU, weights and a network: geolessons.studies.flat_lora_t5, flat_lora_clip and,
+# on photographs, multitask.
 studies: $(VENV)/installed
 	for study in moves roads pushes glra flat_lora_digits insides drift noisy_line; do $(BIN)/python -m geolessons.studies.$$study --out book/results/$$study.json || exit 1; done
+	$(BIN)/python -m geolessons.studies.multitask --jobs 3 --out book/results/multitask.json
+	$(BIN)/python -m geolessons.studies.multitask --seeds 5 --method lora literal centred normalised \
+		--out book/results/multitask_fields.json && rm book/results/multitask_fields.npz
 	if [ -n "$$GEOLESSONS_DATA" ]; then \
 		$(BIN)/python -m geolessons.studies.moves_mnist --out book/results/moves_mnist.json; \
 		$(BIN)/python -m geolessons.studies.flat_lora_text --out book/results/flat_lora_text.json; \

@@ -122,8 +122,15 @@ def test_noise_keeps_no_more_than_lora_and_moves_nothing(load, tmp_path, capsys)
     assert passes.ratio > 1.2
 
 
-@pytest.mark.parametrize(("name", "least"), [("scenes", 5), ("loader", 4)])
+@pytest.mark.parametrize(("name", "least"), [("scenes", 5), ("loader", 4), ("grading", 4)])
 def test_rendering_and_reading_are_counted_by_the_second(load, tmp_path, capsys, name, least):
     rows = quick(load(name), tmp_path / "out.json", capsys)
     assert len(rows) >= least
     assert all(row.value > 0 for row in rows)
+
+
+def test_four_tasks_take_one_inference(load, tmp_path, capsys):
+    rows = quick(load("multitask"), tmp_path / "out.json", capsys)
+    of = {r.what: r for r in rows}
+    assert of["kept, single"].ratio < 1 < of["kept, mtlora"].ratio  # a decoder less, and streams of its own
+    assert of["kept, full"].ratio == of["step, lora"].ratio == of["four networks"].ratio == 1

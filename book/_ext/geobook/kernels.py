@@ -31,6 +31,7 @@ PATTERNS = (
     "geolessons/**/*.js",
     "book/cards/**/*.py",
     "book/results/**/*.json",
+    "book/results/**/*.npz",
     "constraints.txt",
 )
 KEPT = 2  # caches: this state and the one before, so that going back and forth between two edits stays quick

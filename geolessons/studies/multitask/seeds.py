@@ -1,0 +1,198 @@
+"""All methods on all seeds, put together: values by name, differences from joint LoRA, Δ_m, provenance."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from geolessons.multitask_metrics import delta_m
+from geolessons.studies.multitask import backbone as backbones
+from geolessons.studies.multitask import roads
+from geolessons.studies.multitask.effect import changes
+from geolessons.studies.multitask.methods import trainings
+from geolessons.studies.multitask.pictures import Pictures, pictures
+from geolessons.studies.multitask.protocol import PROTOCOLS, Machine, Protocol
+from geolessons.studies.multitask.training import METRICS, processes, train
+from geolessons.studies.record import Found, run, source_digest, write
+
+__all__ = ["NO_REPLICATION", "TINY", "differences", "measured"]
+
+TINY = {"train": 16, "val": 8, "epochs": 1, "batch": 8}
+NO_REPLICATION = "a few pictures and steps: shows that the study runs, replicates nothing"
+
+
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """The result of a study; `parts` is the folder of its pieces, or None.
+
+    Args:
+        options: As `__main__` reads them.
+
+    Raises:
+        FileNotFoundError: If photographs are missing.
+        ValueError: For options that are none, or photographs that are damaged.
+        KeyboardInterrupt: If the run was interrupted; what is done is kept.
+    """
+    methods, planned = tuple(options.method), PROTOCOLS[options.data]
+    for method in methods:
+        trainings(method, ())
+    if len(set(methods)) < len(methods):
+        raise ValueError(f"--method {' '.join(methods)} names one twice")
+    given: dict[str, Any] = dict(TINY) if options.tiny else {}
+    given |= {f.name: v for f in fields(Protocol) if (v := getattr(options, f.name, None)) is not None}
+    del given["data"]
+    if wrong := [f"--{key.replace('_', '-')} {value}" for key, value in given.items() if value <= 0]:
+        raise ValueError(f"{', '.join(wrong)} must be positive")
+    if options.weights and planned.network == "small":
+        raise ValueError(f"--weights {options.weights} is for pascal; the small Swin is pre-trained here")
+    protocol = replace(planned, **given)
+    machine = Machine(options.precision, options.cpu, options.workers)
+    source = (protocol, options.root, options.workers, options.weights, options.backbone)
+    seen, backbone = _prepared(*source)
+    settings = {f"protocol's {key}": str(value) for key, value in asdict(protocol).items()}
+    settings |= {"precision": options.precision, "backbone": backbones.digest(backbone)}
+    settings |= {key: str(value) for key, value in seen.facts.items()}
+    parts = None
+    if options.out:
+        stamp = json.dumps([source_digest(), settings], sort_keys=True)
+        parts = Path(f"{options.out}.parts") / hashlib.sha256(stamp.encode()).hexdigest()[:8]
+    result = run(
+        "multitask",
+        partial(_one_seed, source, methods, machine, parts),
+        options.seeds,
+        jobs=options.jobs,
+        settings=settings,
+    )
+    departures = [
+        f"{key} {getattr(protocol, key)}, the protocol's is {value}"
+        for key, value in asdict(planned).items()
+        if getattr(protocol, key) != value
+    ]
+    pretraining: dict[str, Any] = {"weights": options.weights}
+    if protocol.network == "small":
+        pretraining = dict(backbones.PRETRAINING)
+        pretraining["right"], pretraining["right by the commoner"] = backbones.in_sight(backbone)
+    elif options.weights is None:
+        departures.append("the backbone is not pre-trained")
+    result["what"] = NO_REPLICATION if options.tiny else "; ".join(departures) or "as the protocol"
+    result["pretraining"] = pretraining
+    result["provenance"]["processes"] = processes()[1]
+    return result | {"methods": list(methods), "parts": parts}
+
+
+@cache
+def _prepared(
+    protocol: Protocol, root: Path | None, workers: int, weights: str | None, kept: Path | None
+) -> tuple[Pictures, nn.Module]:
+    """Pictures and backbone, once a process."""
+    seen = pictures(protocol, root, workers)
+    small = protocol.network == "small"
+    return seen, backbones.small(kept) if small else backbones.tiny(weights)
+
+
+def _one_seed(
+    source: tuple[Any, ...],
+    methods: Sequence[str],
+    machine: Machine,
+    parts: Path | None,
+    seed: int,
+    **_: str,
+) -> Found:
+    """All values of a seed, by name: `lora.semseg.mIoU`, `literal.minus lora.semseg.mIoU`, `lora.delta_m`."""
+    protocol: Protocol = source[0]
+    seen, backbone = _prepared(*source)
+    by_method = {
+        method: _one_method(backbone, seen, protocol, method, seed, machine, parts) for method in methods
+    }
+    found: Found = {
+        f"{method}.{key}": value for method, values in by_method.items() for key, value in values.items()
+    }
+    found |= differences(by_method, tuple(seen.outputs))
+    if protocol.network == "small":
+        image = next(seen.graded()).image
+        found |= {f"before.{key}": values for key, values in changes(backbone, image, seed).items()}
+    return found
+
+
+def differences(by_method: dict[str, Found], tasks: Sequence[str]) -> Found:
+    """What methods of one seed say about each other.
+
+    Args:
+        by_method: Values of each method, as `training.train` gives them, with or without a road.
+        tasks: That were graded.
+
+    Returns:
+        `<method>.delta_m`, in percent of the single-task networks, if they are among the methods; along a
+        road the same task by task, `<method>.road.<task>.change`; less joint LoRA's, `<method>.minus lora.…`;
+        and what Δ_m is with joint LoRA in the place of the single-task networks, `<method>.against lora`.
+    """
+    keys = {task: f"{task}.{METRICS[task]}" for task in tasks}
+    errors = [task for task in tasks if task == "normals"]
+    found: Found = {}
+
+    def graded(method: str) -> dict[str, float]:
+        return {task: float(by_method[method][key]) for task, key in keys.items()}  # type: ignore[arg-type]
+
+    for method, values in by_method.items():
+        if "single" in by_method:
+            single = graded("single")
+            found[f"{method}.delta_m"] = delta_m(graded(method), single, errors)
+            for task, key in keys.items():
+                road = values.get(f"road.{key}")
+                if isinstance(road, list):
+                    sign = -1 if task in errors else 1
+                    found[f"{method}.road.{task}.change"] = [
+                        100 * sign * (at / single[task] - 1) for at in road
+                    ]
+        if "lora" in by_method and method != "lora":
+            found[f"{method}.against lora"] = delta_m(graded(method), graded("lora"), errors)
+            for key in (*keys.values(), "normals.rmse"):
+                if key in values:
+                    found[f"{method}.minus lora.{key}"] = float(values[key]) - float(by_method["lora"][key])  # type: ignore[arg-type]
+    if "lora.delta_m" in found:
+        for method in by_method:
+            if method != "lora":
+                change = float(found[f"{method}.delta_m"]) - float(found["lora.delta_m"])  # type: ignore[arg-type]
+                found[f"{method}.minus lora.delta_m"] = change
+    return found
+
+
+def _one_method(
+    backbone: nn.Module,
+    seen: Pictures,
+    protocol: Protocol,
+    method: str,
+    seed: int,
+    machine: Machine,
+    parts: Path | None,
+) -> Found:
+    """A method's values, kept in a file as soon as they are there; its checkpoints are gone then."""
+    done = parts and parts / f"{method}-{seed}.json"
+    if done and done.is_file():
+        return dict(json.loads(done.read_text(encoding="utf8")))
+    checkpoints = parts and parts / f"{method}-{seed}"
+    values, answering = train(
+        backbone, seen, protocol, method, seed, machine=machine, checkpoints=checkpoints
+    )
+    if processes()[0]:
+        return values
+    answering = [answers.cpu() for answers in answering]
+    if method in roads.ON_THE_ROAD:
+        model = roads.plain(answering[0], backbone, seen, protocol)
+        read = roads.readings(model, answering[0], seen)
+        values |= {f"road.{key}": row for key, row in read.items()}
+    if done and not seed:
+        done.parent.mkdir(parents=True, exist_ok=True)
+        roads.keep(done.with_suffix(".npz"), method, answering, backbone, seen, protocol)
+    if done:
+        write(dict(values), done)
+        shutil.rmtree(done.with_suffix(""), ignore_errors=True)
+    return values
