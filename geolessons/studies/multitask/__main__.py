@@ -1,6 +1,6 @@
 """Four dense tasks at once: does the softmax field beat LoRA at equal size, and what does each way cost?
 
-Chapter 4.  Expected on one core, scenes: the backbone 12 min, once; a seed of all nine methods 30 min.
+Chapter 4.  Expected on one core, scenes: the backbone 12 min, once; a seed of all nine methods 45 min.
 
 The full protocol of PASCAL-Context, for one or several GPUs:
 
