@@ -218,6 +218,12 @@ def test_answers_are_compared_by_kind_shape_type_and_value(got, want, said):
     assert judging.faults(exercise(), {"k": got}, {"k": want}) == [said] * bool(said)
 
 
+def test_inputs_that_a_call_changed_are_told_as_such_at_no_looser_tolerance():
+    loose, want = exercise(atol=0.1), {"k": 1.0, "k afterwards": [ONE]}
+    assert judging.faults(loose, {"k": 1.05, "k afterwards": [ONE]}, want) == []
+    assert judging.faults(loose, {"k": 1.05, "k afterwards": [ONE + 0.05]}, want) == [judging.CHANGED]
+
+
 def test_tolerances_and_judges():
     assert judging.faults(exercise(rtol=0.1), {"k": 1.05}, {"k": 1.0}) == []
     assert judging.faults(exercise(atol={"k": 0.1}), {"k": 1.05, "l": 1.0}, {"k": 1.0, "l": 1.0}) == []

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from geolessons.coursework.assignments import Exercise
 
-__all__ = ["DIFFERS", "KIND", "faults"]
+__all__ = ["CHANGED", "DIFFERS", "KIND", "faults"]
 
 KIND = "The answer is not of the kind that was asked."
 SHAPE = "The shape of the answer is not the one asked."
@@ -22,11 +22,15 @@ DTYPE = "The number type (dtype) of the answer is not the one asked."
 FINITE = "The answer holds NaN or infinity where it must be a number."
 LARGE = "The answer is larger than what was asked."
 DIFFERS = "On other inputs than the notebook's the answer differs from the one expected."
+CHANGED = "The inputs were to stay as they were; the call changed them."
 FLOAT32, FLOAT64 = 1e-5, 1e-9  # relative tolerance
 
 
 def faults(exercise: Exercise, got: Any, want: Any, *, dtype: str = "") -> list[str]:
     """What is wrong with an answer, in sentences; none if it is right.
+
+    Without a judge, a key with the word "afterwards" holds inputs once the call is over: a difference there
+    is said to be a change of the inputs, and no looser tolerance of the exercise applies.
 
     Args:
         exercise: With its judge, or its tolerances.
@@ -44,10 +48,12 @@ def faults(exercise: Exercise, got: Any, want: Any, *, dtype: str = "") -> list[
     if exercise.judge is not None:
         return _judged(exercise, got, want)
     loose = FLOAT32 if dtype == "float32" else FLOAT64
-    found = [
-        _apart(got[key], value, _of(exercise.rtol, key), _of(exercise.atol, key), loose)
-        for key, value in want.items()
-    ]
+    found = []
+    for key, value in want.items():
+        if "afterwards" in key:  # inputs, once the call is over
+            found.append(CHANGED if _apart(got[key], value, None, None, loose) else None)
+        else:
+            found.append(_apart(got[key], value, _of(exercise.rtol, key), _of(exercise.atol, key), loose))
     return list(dict.fromkeys(sentence for sentence in found if sentence))
 
 

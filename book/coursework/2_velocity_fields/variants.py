@@ -320,6 +320,12 @@ def velocity(W, W1, W2):
     return (W @ W1) @ (W2 @ W) / math.sqrt(W.shape[0])
 
 
+@wrong("2.3", "divides a factor in place")
+def velocity(W, W1, W2):
+    W1 /= math.sqrt(len(W))
+    return torch.softmax((W @ W1) @ (W2 @ W), dim=1)
+
+
 @right("2.3", "exponentials and a division")
 def velocity(W, W1, W2):
     M = W1 @ W2  # (k, d)
@@ -375,6 +381,24 @@ def other_factors(W1, W2, R):
 @wrong("2.4", "the first mixed to and fro, so nothing changes")
 def other_factors(W1, W2, R):
     return W1 @ R @ torch.linalg.inv(R), W2
+
+
+@wrong("2.4", "both signs turned, R unused")
+def other_factors(W1, W2, R):
+    return -W1, -W2
+
+
+@wrong("2.4", "doubled and halved, R unused")
+def other_factors(W1, W2, R):
+    return W1 * 2, W2 / 2
+
+
+@wrong("2.4", "multiplies the first factor in place")
+def other_factors(W1, W2, R):
+    new2 = torch.linalg.solve(R, W2)
+    new1 = W1 @ R
+    W1.copy_(new1)
+    return new1, new2
 
 
 @right("2.4", "with the inverse written out")
@@ -438,6 +462,25 @@ def rank_of_update(W0, W):
 @wrong("2.5", "rows that changed")
 def rank_of_update(W0, W):
     return int(((W - W0).abs().amax(1) > 0).sum())
+
+
+@wrong("2.5", "ten times the share for the limit")
+def rank_of_update(W0, W):
+    values = torch.linalg.svdvals(W - W0)
+    return int((values > 1e-4 * values[0]).sum())
+
+
+@wrong("2.5", "a fifth of the share for the limit")
+def rank_of_update(W0, W):
+    values = torch.linalg.svdvals(W - W0)
+    return int((values > 2e-6 * values[0]).sum())
+
+
+@wrong("2.5", "subtracts in place")
+def rank_of_update(W0, W):
+    W -= W0
+    values = torch.linalg.svdvals(W)
+    return int((values > 1e-5 * values[0]).sum())
 
 
 @right("2.5", "PyTorch's own rank, with the share")
@@ -590,6 +633,24 @@ def merge(layer):
         with torch.no_grad():
             layer.weight += layer.scale * layer.B @ layer.A
             layer.B.zero_()
+        layer.on = False
+
+
+@wrong("2.7", "the factors frozen as well")
+def merge(layer):
+    if layer.on:
+        with torch.no_grad():
+            layer.weight += layer.scale * layer.B @ layer.A
+        layer.requires_grad_(False)
+        layer.on = False
+
+
+@wrong("2.7", "a plain tensor for the parameter")
+def merge(layer):
+    if layer.on:
+        W = (layer.weight + layer.scale * layer.B @ layer.A).detach()
+        del layer.weight
+        layer.weight = W
         layer.on = False
 
 

@@ -212,6 +212,17 @@ def mean_iou(predictions, labels, classes):
     return both / (2 * len(true) - both)
 
 
+@wrong("4.2", "writes on the predictions")
+def mean_iou(predictions, labels, classes):
+    both, either = torch.zeros(2, classes)
+    for said, true in zip(predictions, labels, strict=True):
+        said[true == IGNORE] = IGNORE
+        for c in range(classes):
+            both[c] += ((said == c) & (true == c)).sum()
+            either[c] += ((said == c) | (true == c)).sum()
+    return float((both / either.clamp(min=1)).mean())
+
+
 @right("4.2", "from a table of counts")
 def mean_iou(predictions, labels, classes):
     table = torch.zeros(classes * classes, dtype=torch.long)
@@ -296,6 +307,22 @@ def angle_errors(prediction, label):
     known = (label != 0).any(0)
     p, n = F.normalize(prediction[:, known], dim=0), label[:, known]
     angle = torch.linalg.cross(p, n, dim=0).norm(dim=0).clamp(max=1).arcsin().rad2deg()
+    return {"mean": float(angle.mean()), "rms": float(angle.square().mean().sqrt())}
+
+
+@wrong("4.3", "normalises the predictions in place")
+def angle_errors(prediction, label):
+    known = (label != 0).any(0)
+    prediction /= prediction.norm(dim=0)
+    angle = (prediction * label).sum(0)[known].clamp(-1, 1).arccos().rad2deg()
+    return {"mean": float(angle.mean()), "rms": float(angle.square().mean().sqrt())}
+
+
+@wrong("4.3", "known by the sum of a normal's parts")
+def angle_errors(prediction, label):
+    known = label.sum(0) != 0
+    p, n = F.normalize(prediction[:, known], dim=0), label[:, known]
+    angle = (p * n).sum(0).clamp(-1, 1).arccos().rad2deg()
     return {"mean": float(angle.mean()), "rms": float(angle.square().mean().sqrt())}
 
 
@@ -785,6 +812,16 @@ def uniform_effect(weight, x, gain=None):
         x = F.layer_norm(x, x.shape[-1:], gain)
     field = torch.full_like(weight, 1 / weight.shape[1])
     return float(((x @ field.T).norm(dim=1) / (x @ weight.T).norm(dim=1)).mean())
+
+
+@wrong("4.8", "centres the tokens in place")
+def uniform_effect(weight, x, gain=None):
+    if gain is not None:
+        x -= x.mean(-1, keepdim=True)
+        x /= (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        x *= gain
+    field = torch.full_like(weight, 1 / weight.shape[1])
+    return float((x @ field.T).norm() / (x @ weight.T).norm())
 
 
 @right("4.8", "by the means of the tokens, with the other deviation")
