@@ -204,5 +204,19 @@ def signs_for_a_name(room: Room) -> None:
 
 
 @case("123")
+def magics_inside(room: Room) -> None:
+    body = "    %time low, high = 0, 1\n    if x.numel() == 0:\n        !echo none\n"
+    spread = RIGHT["9.2"].replace("\n", "\n" + body, 1)
+    room.write(notebook(room.assignments, {**RIGHT, "9.2": spread}))
+
+
+@case("123")
+def lines_that_look_like_magics(room: Room) -> None:
+    spread = 'def spread(x):\n    """\n%time\n"""\n    return ((x.max() - x.min())\n% 1e9)\n'
+    twice = "%matplotlib inline\ndef twice(x):\n    return (2 * x\n        % 1e9)\n"
+    room.write(notebook(room.assignments, {**RIGHT, "9.2": spread, "9.3": twice}))
+
+
+@case("123")
 def magics(room: Room) -> None:
     room.write(notebook(room.assignments, {**RIGHT, "9.2": "%matplotlib inline\n!ls\n" + RIGHT["9.2"]}))

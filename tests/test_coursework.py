@@ -206,9 +206,7 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_assignment(tmp_path)
     for name, text in {
-        "broken": '{"cells": [',
         "list": "[1, 2]",
-        "text": "hello",
         "future": '{"nbformat": 99, "nbformat_minor": 0, "metadata": {}, "cells": []}',
         "cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3}',
         "deep": "[" * 100_000,
@@ -216,6 +214,10 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=f"{name}: not a notebook that can be read"):
             read_notebook(tmp_path / name)
+    for text in ('{"cells": [', "hello", ""):
+        (tmp_path / "cut").write_text(text)
+        with pytest.raises(ValueError, match=r"cut: not a notebook: broken JSON\. Save or download it again"):
+            read_notebook(tmp_path / "cut")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe{}")
     with pytest.raises(ValueError, match="not a notebook that can be read"):
         read_notebook(tmp_path / "bytes")
@@ -560,8 +562,8 @@ def test_check_says_of_each_exercise_what_came(tmp_path, capsys):
     assert "Assignment 7: Mixed" in text
     for line in (
         "7.1 Four 1 right 1 of 1",
-        "7.2 Four 2 not written 0 of 2 came Write it. expected It gives four. hint Two and two.",
-        "7.3 Four 3 wrong 0 of 3 came asked: 4; came: another number expected",
+        "7.2 Four 2 not written 0 of 2 7.3 Four 3 wrong 0 of 3 came asked: 4; came: another number "
+        "expected It gives four. hint Two and two. 7.4",
         "7.4 Four 4 wrong 0 of 4 came `f4` stopped in line 2 of its cell with ZeroDivisionError: division by",
         "7.5 Four 5 wrong 0 of 5 came the cell with your answer stopped: SyntaxError: invalid syntax in",
         "7.6 Four 6 wrong 0 of 6 came it took too long and was interrupted",
@@ -614,7 +616,7 @@ def test_the_command_makes_and_a_stub_fails_under_nbval_by_a_sentence(folder, tm
     ("text", "sentence"),
     [
         (None, "there is no such file"),
-        ('{"cells": [', "not a notebook that can be read"),
+        ('{"cells": [', "not a notebook: broken JSON. Save or download it again."),
         (nbformat.writes(nbformat.v4.new_notebook()), "not an assignment"),
         (
             json.dumps(
@@ -646,6 +648,16 @@ def test_make_writes_nothing_if_one_assignment_is_broken(folder, tmp_path, capsy
     assert main(["make", str(folder), str(tmp_path / "bad"), "--out", str(tmp_path / "new")]) == 2
     assert not (tmp_path / "new").exists()
     assert "solved.ipynb: there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("made", [student_notebook, solved_notebook])
+def test_make_says_that_a_notebook_is_a_students(assignment, tmp_path, capsys, made):
+    path = tmp_path / "mine.ipynb"
+    write_notebook(made(assignment), path)
+    assert main(["make", str(path), "--out", str(tmp_path / "new")]) == 2
+    said = "this is a student's notebook; name the folder with solved.ipynb"
+    assert capsys.readouterr().err == f"geolessons: {path}: {said}\n"
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_the_table_is_whole_and_inert(run):
         *[""] * 4,
         "0",
         "",
-        "not a notebook: broken JSON",
+        "empty_file.ipynb: not a notebook: broken JSON",
     ]
     assert "'=HYPERLINK(1)" in by
     assert not any(value.startswith(tuple("=+-@")) for row in rows for value in row.values())
@@ -163,7 +163,7 @@ def test_a_page_says_what_was_asked_and_nothing_else(run):
     assert page.startswith("# forges\\_frames: assignment 9, Small\n\n**1 of 6 marks.**\n")
     assert "## 9.1 Grown\n\nRight: 1 of 1 marks.\n" in page
     assert f"## 9.2 Spread\n\nNot right: 0 of 2 marks.\n\n- {judging.DIFFERS}\n- Expected: What the d" in page
-    assert "Nothing was graded: not text in UTF-8." in (pages / "utf16_unknown.md").read_text()
+    assert "Nothing was graded: utf16.ipynb: not text in UTF-8." in (pages / "utf16_unknown.md").read_text()
     sentences = {s for r in run.results.values() for o in r.outcomes.values() for s in o.sentences}
     assert {"It took longer than 1.5 s and was stopped.", "It is not written yet."} <= sentences
 

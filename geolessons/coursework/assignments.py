@@ -27,7 +27,7 @@ from geolessons.coursework.cells import (
     words,
 )
 from geolessons.coursework.notebooks import new_notebook, node, read_notebook, write_notebook
-from geolessons.coursework.stubs import IMPORT, stubbed, with_unwritten, without_markers
+from geolessons.coursework.stubs import IMPORT, IMPORT_BOTH, stubbed, with_unwritten, without_markers
 from geolessons.coursework.variants import Variant, read_variants
 
 __all__ = [
@@ -137,6 +137,7 @@ def read_assignment(path: str | Path) -> Assignment:
         raise ValueError(
             f'{path}: no assignment: its metadata lack "coursework": {{"assignment": "1", "title": …}}'
         )
+    _refuse_handed_out(path, notebook)
     cells = dict(labelled(path, notebook))
     for role in ("intro", "setup", "question"):
         if role not in (key[0] for key in cells):
@@ -175,6 +176,14 @@ def student_notebook(assignment: Assignment) -> NotebookNode:
 def solved_notebook(assignment: Assignment) -> NotebookNode:
     """What may be handed out afterwards: as the student's, with the solutions."""
     return _handed_out(assignment, lambda exercise: without_markers(exercise.solution))
+
+
+def _refuse_handed_out(path: Path, notebook: NotebookNode) -> None:
+    """Say so if it is a notebook that was made from an assignment, which has no probes."""
+    made = any(IMPORT_BOTH in cell.source.splitlines() for cell in notebook.cells)
+    abouts = [cell.metadata.get("coursework") for cell in notebook.cells]
+    if made and not any(isinstance(a, dict) and a.get("role") == "probe" for a in abouts):
+        raise ValueError(f"{path}: this is a student's notebook; name the folder with solved.ipynb")
 
 
 def _handed_out(assignment: Assignment, answer: Callable[[Exercise], str]) -> NotebookNode:

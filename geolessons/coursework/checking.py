@@ -18,6 +18,7 @@ from geolessons.coursework.notebooks import read_notebook
 __all__ = ["Found", "Report", "check_notebook", "table"]
 
 RIGHT, WRONG, UNWRITTEN, MISSING, LATE = "right", "wrong", "not written", "no check", "not run"
+TOLD = {WRONG: ("came", "expected", "hint"), MISSING: ("came",), LATE: ("came",)}  # under a verdict
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def check_notebook(path: str | Path, *, timeout: int = 120) -> Report:
 
 
 def table(report: Report, width: int | None = None) -> str:
-    """A report as text: a line an exercise, and under those that are not right what to do about it.
+    """A report as text: a line an exercise, and under those that are wrong what to do about it.
 
     Args:
         report: From `check_notebook`.
@@ -110,15 +111,14 @@ def table(report: Report, width: int | None = None) -> str:
         right = f"{found.verdict:<11}  {got} of {found.marks}"
         head = textwrap.shorten(f"{found.number}  {found.title}", width - len(right) - 2, placeholder="…")
         lines.append(f"{head:<{width - len(right) - 2}}  {right}")
-        if found.verdict != RIGHT:
-            for name in ("came", "expected", "hint"):
-                if getattr(found, name):
-                    lines += textwrap.wrap(
-                        getattr(found, name),
-                        width,
-                        initial_indent=f"     {name:<8}  ",
-                        subsequent_indent=" " * 15,
-                    )
+        for name in TOLD.get(found.verdict, ()):
+            if getattr(found, name):
+                lines += textwrap.wrap(
+                    getattr(found, name),
+                    width,
+                    initial_indent=f"     {name:<8}  ",
+                    subsequent_indent=" " * 15,
+                )
     marks = sum(found.marks for found in report.exercises)
     got = sum(found.marks for found in report.exercises if found.verdict == RIGHT)
     lines += ["", f"{f'{got} of {marks} marks by the checks in this file':>{width}}"]

@@ -137,10 +137,10 @@ def main(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("Stopped. What was graded is kept: the same command goes on.", file=sys.stderr)
         return 130
-    odd = sum(bool(result.notes) for result in results)
-    print(
-        f"{len(results)} graded, {odd} with a note: {options.out}, reports in {reports.folder(options.out)}"
-    )
+    graded = [result for result in results if result.assignment is not None]
+    unread, odd = len(results) - len(graded), sum(bool(result.notes) for result in graded)
+    counts = f"{len(graded)} graded, {odd} with a note" + f", {unread} could not be read" * bool(unread)
+    print(f"{counts}: {options.out}, reports in {reports.folder(options.out)}")
     return 0
 
 

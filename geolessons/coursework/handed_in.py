@@ -5,10 +5,12 @@ Files come from strangers: nothing is run here, nothing followed, and what canno
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
 import stat
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ from geolessons.coursework.assignments import Assignment, Exercise
 __all__ = ["Submission", "read_submissions"]
 
 LARGEST = 20 << 20  # bytes of a notebook
+LONGEST = 100_000  # characters of a cell that is parsed here: a tree takes far more memory than its text
 Assignments = Mapping[str, Assignment]
 
 
@@ -45,7 +48,8 @@ def read_submissions(folder: Path, assignments: Assignments) -> list[Submission]
     """Every submission in a folder: at least one for each file or folder that is not hidden.
 
     Args:
-        folder: With one notebook a student, or a folder a student with notebooks in it.
+        folder: With one notebook a student, or a folder a student with notebooks in it; a student may have
+            both.
         assignments: Number to assignment.
 
     Raises:
@@ -54,25 +58,24 @@ def read_submissions(folder: Path, assignments: Assignments) -> list[Submission]
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: there is no such folder of submissions")
-    found: list[Submission] = []
+    pooled: dict[str, list[Path]] = {}  # the files of each student, also of one who has a file and a folder
     for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
-        student = path.name.removesuffix(".ipynb")
+        paths = pooled.setdefault(path.name.removesuffix(".ipynb"), [])
         if path.is_dir() and not path.is_symlink():
-            found += _of_one_student(student, path, assignments)
+            paths += [p for p in path.glob("*.ipynb") if not p.name.startswith(".")]
         else:
-            found.append(_read(student, path, assignments))
-    if not found:
+            paths.append(path)
+    if not pooled:
         raise ValueError(f"{folder}: no submission in it; there should be one notebook, or folder, a student")
-    return found
+    return [s for student, paths in pooled.items() for s in _of_one_student(student, paths, assignments)]
 
 
-def _of_one_student(student: str, folder: Path, assignments: Assignments) -> list[Submission]:
+def _of_one_student(student: str, paths: list[Path], assignments: Assignments) -> list[Submission]:
     """One submission an assignment: the file that was changed last."""
-    paths = [p for p in folder.glob("*.ipynb") if not p.name.startswith(".")]
     if not paths:
         return [_bad(student, "there is no notebook in the folder")]
     by_assignment: dict[str | None, Submission] = {}
-    for path in sorted(paths, key=lambda p: (p.lstat().st_mtime, p.name)):
+    for path in sorted(paths, key=lambda p: (p.lstat().st_mtime, p.name, p)):
         new = _read(student, path, assignments)
         old = by_assignment.get(new.assignment)
         if old is not None and new.assignment is not None:
@@ -84,6 +87,14 @@ def _of_one_student(student: str, folder: Path, assignments: Assignments) -> lis
 
 
 def _read(student: str, path: Path, assignments: Assignments) -> Submission:
+    """What a file holds; a note that names it if nothing in it can be graded."""
+    found = _from_file(student, path, assignments)
+    if found.assignment is None:
+        return found._replace(notes=[f"{path.name}: {note}" for note in found.notes])
+    return found
+
+
+def _from_file(student: str, path: Path, assignments: Assignments) -> Submission:
     try:
         about = path.lstat()
         if stat.S_ISLNK(about.st_mode):
@@ -150,9 +161,32 @@ def _code_cells(notebook: Any) -> Iterator[_Cell]:
         about = _get(cell, "metadata", "coursework")
         mine = _get(about, "exercise") if _get(about, "role") == "solution" else ""
         if isinstance(source, str):
-            plain = re.sub(r"^[%!].*$", "", source, flags=re.M)  # IPython's own, which is not Python
-            plain = plain.encode("utf8", "replace").decode("utf8")
-            yield _Cell(plain, mine if isinstance(mine, str) else "", str(_get(cell, "id")))
+            plain = source.encode("utf8", "replace").decode("utf8")
+            yield _Cell(_python(plain), mine if isinstance(mine, str) else "", str(_get(cell, "id")))
+
+
+def _python(source: str) -> str:
+    """A cell without IPython's own lines: no more goes than must, for a line of Python may begin with % too.
+
+    Lines at the margin go first; one that is indented may be all that its block has, so `pass` stays there.
+    """
+    if not re.search(r"^[ \t]*[%!]", source, re.M):
+        return source
+    margin = re.sub(r"^[%!].*$", "", source, flags=re.M)
+    inside = re.sub(r"^([ \t]+)[%!].*$", r"\1pass", margin, flags=re.M)
+    return next((text for text in (source, margin, inside) if _parses(text)), margin)
+
+
+def _parses(source: str) -> bool:
+    if len(source) > LONGEST:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on backslashes in texts
+            ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _assignment(said: Any, cells: list[_Cell], assignments: Assignments) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.reader import NotJSONError
 
 from geolessons.files import replacing
 
@@ -43,6 +44,8 @@ def read_notebook(path: str | Path) -> NotebookNode:
             warnings.simplefilter("ignore")  # cells without an id get one
             notebook = _reads(text, as_version=4)
             nbformat.validate(notebook)
+    except NotJSONError:
+        raise ValueError(f"{path}: not a notebook: broken JSON. Save or download it again.") from None
     except Exception as error:  # nbformat raises many kinds over a file from anywhere
         detail = " ".join(str(error).split())[:120]
         raise ValueError(

@@ -16,6 +16,8 @@ from geolessons.files import replacing
 
 __all__ = ["Result", "file_name", "folder", "page", "table", "write"]
 
+_NOTHING = "\n\nNothing was graded: "
+
 
 class Result(NamedTuple):
     """What a student has for an assignment.
@@ -44,15 +46,38 @@ class Result(NamedTuple):
 
 
 def write(results: Sequence[Result], out: Path) -> None:
-    """Write the pages and the table, each whole; the table last."""
+    """Write the pages and the table, each whole; the table last.
+
+    A page of an earlier run goes if the same student has no such row any more: one that said "nothing was
+    graded" before the file was handed in again, say.
+    """
     where = folder(out)
     where.mkdir(parents=True, exist_ok=True)
+    written = set()
     for result in results:
-        number = result.assignment.number if result.assignment else None
-        with replacing(where / f"{file_name(result.student, number)}.md") as aside:
+        path = where / f"{file_name(result.student, _number(result))}.md"
+        with replacing(path) as aside:
             aside.write_text(page(result), encoding="utf8")
+        written.add(path)
+    for student in {result.student for result in results}:
+        for number in {None, *map(_number, results)}:
+            path = where / f"{file_name(student, number)}.md"
+            if path not in written and _is_page(path, student, number):
+                path.unlink()
     with replacing(out) as aside:
         aside.write_text(table(results), encoding="utf8", newline="")
+
+
+def _number(result: Result) -> str | None:
+    return result.assignment.number if result.assignment else None
+
+
+def _is_page(path: Path, student: str, number: str | None) -> bool:
+    """Whether a file is there and begins as `page` begins one for this student and assignment."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    then = _NOTHING if number is None else f": assignment {number}, "
+    return path.read_bytes().startswith(f"# {_plain(student)}{then}".encode())
 
 
 def folder(out: str | Path) -> Path:
@@ -95,11 +120,16 @@ def _inert(text: str) -> str:
     return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
+def _plain(text: str) -> str:
+    """A text on one line in which Markdown sees no sign of its own."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!&])", r"\\\1", _inert(text))
+
+
 def page(result: Result) -> str:
     """What a student reads: of each exercise the verdict, the marks, what was expected, a hint."""
-    name = re.sub(r"([\\`*_{}\[\]<>#|!&])", r"\\\1", _inert(result.student))
-    if result.assignment is None:
-        return f"# {name}\n\nNothing was graded: {'; '.join(result.notes)}.\n"
+    name = _plain(result.student)
+    if result.assignment is None:  # the notes name files, and a file's name may hold anything
+        return f"# {name}{_NOTHING}{'; '.join(map(_plain, result.notes))}.\n"
     assignment = result.assignment
     lines = [f"# {name}: assignment {assignment.number}, {assignment.title}", ""]
     lines += [f"**{result.total} of {assignment.marks} marks.**", ""]

@@ -6,7 +6,7 @@ import ast
 
 from geolessons.coursework.variants import defined
 
-__all__ = ["BEGIN", "END", "IMPORT", "stubbed", "with_unwritten", "without_markers"]
+__all__ = ["BEGIN", "END", "IMPORT", "IMPORT_BOTH", "stubbed", "with_unwritten", "without_markers"]
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"  # nbgrader's own
 IMPORT = "from geolessons.coursework import exercise"
