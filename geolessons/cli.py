@@ -21,7 +21,7 @@ Make what students get from solved notebooks: stubs where answers go, no hidden 
 """
 CHECK = """
 Run a student's notebook from top to bottom, in a fresh Python, and say of each exercise whether it is right:
-its verdict and marks, what came, what was expected, and a hint.  The file is left as it is.
+its verdict and marks; for a wrong one what came, what was expected, and a hint.  The file is left as it is.
 
   geolessons check 1_geodesics.ipynb
 

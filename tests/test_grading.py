@@ -52,7 +52,7 @@ def digests(*folders):
 
 def graded(folder, cases, kind="auto"):
     """Everything about a run over these submissions."""
-    token = "t" + uuid.uuid4().hex[:12]
+    token, others = "t" + uuid.uuid4().hex[:12], set(processes.offspring(os.getpid()))
     outside = folder / "outside"
     outside.mkdir()
     (outside / "kept").write_text("kept")
@@ -84,6 +84,7 @@ def graded(folder, cases, kind="auto"):
         before=before,
         after=after,
         token=token,
+        left=set(processes.offspring(os.getpid())) - others,
         out=out,
     )
 
@@ -134,7 +135,7 @@ def test_nothing_outside_is_read_or_written_and_nobody_is_called(run):
 
 def test_no_process_is_left(run):
     assert left_running(run.token) == []
-    assert processes.offspring(os.getpid()) == []
+    assert run.left == set()
     assert not list(Path(run.out.parents[1] / "outside").glob("daemon"))
 
 
@@ -183,7 +184,7 @@ def test_every_kind_of_isolation_keeps_marks_apart_and_leaves_no_process(tmp_pat
             assert right(run.results[case.name]) == case.right, case.name
     assert [run.results[name].total for name in ("aaa_honest", "zzz_honest")] == [6, 6]
     assert left_running(run.token) == []
-    assert processes.offspring(os.getpid()) == []
+    assert run.left == set()
     assert HIDDEN.encode() not in run.raw + run.written
     assert run.after == run.before
     assert b"FOUND" not in run.raw

@@ -73,10 +73,11 @@ def test_a_run_goes_on_and_does_again_what_has_changed(tmp_path, small, monkeypa
     out = tmp_path / "g.csv"
     options = SimpleNamespace(submissions=tmp_path / "in", out=out, assignments=small, jobs=1, seed=0)
     options = SimpleNamespace(**vars(options), time=60, memory=1024, isolation="limits", fresh=False)
+    others = set(processes.offspring(os.getpid()))  # of tests before this one
     assert grading.main(options) == 130
     assert "goes on" in capsys.readouterr().err
     assert not out.exists()
-    assert processes.offspring(os.getpid()) == []
+    assert set(processes.offspring(os.getpid())) <= others
     done[:] = [1]
     assert grading.main(options) == 0  # one was left
     assert len(done) == 2
