@@ -367,11 +367,13 @@ def test_the_tables_hold_what_was_printed_and_measured(values) -> None:
     assert costs["LoRA, one for all tasks"][0] == costs["DELoRA, literal"][0], "equal size"
 
 
-def test_a_table_is_text_and_html_and_refuses_ragged_rows() -> None:
+def test_a_table_is_text_and_on_the_page_html_and_refuses_ragged_rows(monkeypatch) -> None:
     from cards.tables import Table
 
     table = Table(["a", "b <c>"], [["half"], ["one", "1.0"], ["three", "10.25"]])
     assert repr(table) == "a      b <c>\nhalf\none      1.0\nthree  10.25"
+    assert table._repr_html_() is None
+    monkeypatch.setenv("GEOLESSONS_PUBLISH", "1")
     made = table._repr_html_()
     assert "b &lt;c&gt;" in made
     assert made.count("<tr>") == 4

@@ -693,6 +693,7 @@ def test_the_table_fits_a_narrow_terminal():
 
 
 def test_python_m_geolessons_is_the_command(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "geolessons.__main__", raising=False)  # runpy warns of a second one
     monkeypatch.setattr(sys, "argv", ["geolessons", "--help"])
     with pytest.raises(SystemExit) as caught:
         runpy.run_module("geolessons", run_name="__main__")
