@@ -2,7 +2,7 @@
 # make test       the whole check: style, types, tests, claims, notebooks, the built book in a browser
 # make lab        work in the notebooks
 # make test-all   the same check twice, the second time on two threads
-# make notebooks  run the chapters and store their text outputs
+# make notebooks  run the chapters and the solved assignments, and store their text outputs
 # make claims     measure the claims ledger anew
 # make studies    measure the results of several seeds anew (about four hours; with GEOLESSONS_DATA six)
 # make bench      speed, memory, page weight, latency

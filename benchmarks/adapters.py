@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from timing import Calls, Row, Saved, arguments, circumstances, clock_of, report, rounds, row_of_times
+from timing import Calls, Row, arguments, circumstances, clock_of, report, rounds, row_of_times
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import register_parametrization
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,6 +26,7 @@ from geolessons.adapters import Adapter, LoRA
 from geolessons.attaching import AdaptedLinear, attach, merge_
 from geolessons.geodesics import GeodesicLoRA
 from geolessons.models import mlp
+from geolessons.saved import Saved
 from geolessons.velocity import VelocityLoRA
 
 RANK = 8

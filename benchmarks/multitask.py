@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from timing import Row, Saved, arguments, circumstances, clock_of, report, rounds, row_of_times
+from timing import Row, arguments, circumstances, clock_of, report, rounds, row_of_times
 
 from geolessons.attaching import merge_
 from geolessons.data.scenes import scenes
 from geolessons.models.multitask import MultiTask, swin, swin_tiny
 from geolessons.studies.multitask.backbone import DEPTHS
 from geolessons.studies.multitask.methods import METHODS, ready, trainings
-from geolessons.studies.multitask.training import loss
+from geolessons.studies.multitask.training import kept_bytes, loss
 
 OUTPUTS = {"semseg": 7, "human_parts": 7, "saliency": 1, "normals": 3}
 RANK = 8
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     times = rounds(steps, repeat, options.device)
     clock = clock_of(options)
     rows = [row_of_times(f"step, {method}", times, method, "lora", clock) for method in methods]
-    kept = {method: max(_kept(answers, batch) for answers in made) for method, made in networks.items()}
+    kept = {method: max(kept_bytes(answers, batch) for answers in made) for method, made in networks.items()}
     for method in methods:
         value, other = (kept[name] / 2**20 for name in (method, "full"))
         rows.append(Row(f"kept, {method}", value, "MB", "full", other, value / other, None))
@@ -69,13 +69,6 @@ def _ready(options: Any, method: str, tasks: tuple[str, ...]) -> Any:
 def _step(answers: Any, batch: Any) -> None:
     loss(answers, batch).backward()
     answers.zero_grad()
-
-
-def _kept(answers: Any, batch: Any) -> int:
-    with Saved(answers.parameters()) as saved:
-        graph = loss(answers, batch)
-    del graph
-    return saved.bytes
 
 
 def _peak(method: str, made: list[Any], batch: Any, device: str) -> Row:

@@ -17,13 +17,11 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Clock = Literal["cpu", "wall"]
@@ -117,32 +115,6 @@ def row_of_times(
     """The time of a job beside another's, in milliseconds."""
     ms, other = (1000 * times.median(x, clock) for x in (job, beside))
     return Row(what, ms, "ms", beside, other, times.ratio(job, beside, clock), bound)
-
-
-class Saved(AbstractContextManager["Saved"]):
-    """Counts the bytes that autograd keeps for the backward pass: each storage once, some not at all."""
-
-    def __init__(self, besides: Iterable[Tensor] = ()) -> None:
-        self._held: dict[int, Tensor] = {}
-        self._besides = {x.untyped_storage().data_ptr() for x in besides}
-        self._hooks = saved_tensors_hooks(self._pack, lambda x: x)
-
-    @property
-    def bytes(self) -> int:
-        """All of them."""
-        new = (x for at, x in self._held.items() if at not in self._besides)
-        return sum(x.untyped_storage().nbytes() for x in new)
-
-    def _pack(self, x: Tensor) -> Tensor:
-        self._held.setdefault(x.untyped_storage().data_ptr(), x)  # held, so that no address is used twice
-        return x
-
-    def __enter__(self) -> Saved:
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *reason: Any) -> None:
-        self._hooks.__exit__(*reason)
 
 
 class Calls(TorchDispatchMode):

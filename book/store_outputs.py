@@ -40,6 +40,7 @@ def run(path: Path) -> None:
         cell.outputs = [output for output in cell.outputs if _text_only(output)]
     notebook.metadata = nbformat.from_dict(
         {
+            **{key: value for key, value in notebook.metadata.items() if key == "coursework"},
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
         }
@@ -89,7 +90,7 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true", help="run nothing, only look at what is stored")
     options = parser.parse_args()
-    paths = options.notebooks or sorted(BOOK.glob("*.ipynb"))
+    paths = options.notebooks or [*sorted(BOOK.glob("*.ipynb")), *sorted(BOOK.glob("coursework/*/*.ipynb"))]
     if options.check:
         found = [line for path in paths for line in problems(path)]
         sys.exit("\n".join(found) or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from unittest import mock
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -9,6 +10,8 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+
+from geolessons import plots
 
 
 def texts(fig: Figure) -> list[tuple[Text, Bbox]]:
@@ -46,3 +49,19 @@ def colours(fig: Figure) -> set[str]:
             found += [*collection.get_facecolor(), *collection.get_edgecolor()]
         found += [text.arrow_patch.get_edgecolor() for text in ax.texts if getattr(text, "arrow_patch", None)]
     return {to_hex(colour) for colour in found if to_rgba(colour)[3] > 0}
+
+
+def check(fig: Figure, hues: set[str]) -> None:
+    """All texts are inside, apart and ink, and these are the colours, also of the figure's own lines."""
+    seen = texts(fig)
+    assert seen
+    for text, box in seen:
+        assert box.x0 >= -1 and box.y0 >= -1, text.get_text()  # noqa: PT018
+        assert box.x1 <= fig.bbox.width + 1, text.get_text()
+        assert box.y1 <= fig.bbox.height + 1, text.get_text()
+        assert to_hex(text.get_color()) == plots.INK
+        assert text.get_fontsize() >= 9
+    for (one, box), (other, box2) in combinations(seen, 2):
+        assert not meet(box, box2), f"{one.get_text()!r} and {other.get_text()!r} overlap"
+    strokes = {to_hex(line.get_color()) for line in fig.lines}
+    assert (colours(fig) | strokes) - {plots.INK} == hues

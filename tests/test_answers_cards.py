@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from drawn import colours, meet, texts
+from drawn import check
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from torch import nn
@@ -39,20 +38,6 @@ def values() -> dict[str, dict]:
 def kept() -> dict[str, np.ndarray]:
     with np.load(BOOK / "results" / "multitask.npz") as file:
         return dict(file)
-
-
-def check(fig: Figure, hues: set[str]) -> None:
-    """All texts are inside, apart and ink, and the colours are those."""
-    seen = texts(fig)
-    for text, box in seen:
-        assert box.x0 >= -1 and box.y0 >= -1, text.get_text()  # noqa: PT018
-        assert box.x1 <= fig.bbox.width + 1, text.get_text()
-        assert box.y1 <= fig.bbox.height + 1, text.get_text()
-        assert to_hex(text.get_color()) == plots.INK
-        assert text.get_fontsize() >= 9
-    for (one, box), (other, box2) in combinations(seen, 2):
-        assert not meet(box, box2), f"{one.get_text()!r} and {other.get_text()!r} overlap"
-    assert colours(fig) - {plots.INK} == hues
 
 
 def pictures(fig: Figure) -> list[np.ndarray]:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from geolessons.saved import Saved
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -72,10 +74,10 @@ def test_curvature_takes_fewer_products_and_the_planes_agree(load, tmp_path, cap
 def test_what_is_counted(load):
     timing = load("timing")
     x, W = torch.ones(3, 4, requires_grad=True), torch.ones(4, 4, requires_grad=True)
-    with timing.Saved() as saved:
+    with Saved() as saved:
         y = (x @ W).exp()
     assert saved.bytes == 4 * (3 * 4 + 4 * 4 + 3 * 4)  # x and W for the product, exp's own result
-    with timing.Saved(besides=[W]) as saved:
+    with Saved(besides=[W]) as saved:
         y = (x @ W).exp()
     assert saved.bytes == 4 * (3 * 4 + 3 * 4)
     with timing.Calls() as calls:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from drawn import colours, meet, texts
+from drawn import check, texts
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
 from geolessons import plots
 from geolessons.draws import row_noise
@@ -38,20 +36,6 @@ def coloured(ax) -> dict[str, list]:
         if to_hex(line.get_color()) != plots.INK:
             found.setdefault(to_hex(line.get_color()), []).append(line)
     return found
-
-
-def check(fig: Figure, hues: set[str]) -> None:
-    """All texts are inside, apart and ink, and the colours are those."""
-    seen = texts(fig)
-    for text, box in seen:
-        assert box.x0 >= -1 and box.y0 >= -1, text.get_text()  # noqa: PT018
-        assert box.x1 <= fig.bbox.width + 1, text.get_text()
-        assert box.y1 <= fig.bbox.height + 1, text.get_text()
-        assert to_hex(text.get_color()) == plots.INK
-        assert text.get_fontsize() >= 9
-    for (one, box), (other, box2) in combinations(seen, 2):
-        assert not meet(box, box2), f"{one.get_text()!r} and {other.get_text()!r} overlap"
-    assert colours(fig) - {plots.INK} == hues
 
 
 # ---------------------------------------------------------------- shares

@@ -18,6 +18,7 @@ import pytest
 
 BOOK = Path(__file__).parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+ASSIGNMENTS = sorted(BOOK.glob("coursework/*/solved.ipynb"))
 CHAPTERS = [path for path in NOTEBOOKS if path.name[0].isdigit()]
 UNIT = r"(?: %|°| rad| points)?"
 MARK = re.compile(rf"(?P<sign>[−-]?)(?P<number>\d+(?:\.\d+)?){UNIT}<!--=(?P<expression>.*?)-->")
@@ -132,7 +133,7 @@ def test_a_chapter_is_built_as_chapters_are(path: Path) -> None:
         assert "**We ran**" in box[1], box[0]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS + ASSIGNMENTS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_notebooks_can_be_compared(path: Path) -> None:
     """A cell that was never run passes nbval without being compared; pictures do not belong into git."""
     assert problems(path) == []

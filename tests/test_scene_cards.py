@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from drawn import colours, meet, texts
+from drawn import check, texts
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -24,22 +23,6 @@ INK = (1, 2, 3)  # bytes of plots.INK
 @pytest.fixture(autouse=True)
 def _cards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BOOK))
-
-
-def check(fig: Figure, hues: set[str]) -> None:
-    """All texts are inside, apart and ink, and the colours are those."""
-    seen = texts(fig)
-    assert seen
-    for text, box in seen:
-        assert box.x0 >= -1 and box.y0 >= -1, text.get_text()  # noqa: PT018
-        assert box.x1 <= fig.bbox.width + 1, text.get_text()
-        assert box.y1 <= fig.bbox.height + 1, text.get_text()
-        assert to_hex(text.get_color()) == plots.INK
-        assert text.get_fontsize() >= 9
-    for (one, box), (other, box2) in combinations(seen, 2):
-        assert not meet(box, box2), f"{one.get_text()!r} and {other.get_text()!r} overlap"
-    strokes = {to_hex(line.get_color()) for line in fig.lines}
-    assert (colours(fig) | strokes) - {plots.INK} == hues
 
 
 def shown(fig: Figure) -> list[np.ndarray]:

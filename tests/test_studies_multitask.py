@@ -27,8 +27,9 @@ from geolessons.studies.multitask.__main__ import main
 from geolessons.studies.multitask.effect import PLACES, SCALES, changes
 from geolessons.studies.multitask.methods import METHODS, moved, ready, trainings
 from geolessons.studies.multitask.pictures import pictures
-from geolessons.studies.multitask.protocol import PROTOCOLS, Machine
-from geolessons.studies.multitask.training import fresh, kept_bytes, rates, train, without_a_say
+from geolessons.studies.multitask.protocol import PROTOCOLS
+from geolessons.studies.multitask.training import WARMUP, fresh, kept_bytes, train, without_a_say
+from geolessons.studies.running import Machine, rates
 
 FEW = replace(PROTOCOLS["scenes"], train=16, val=8, size=32, batch=8, epochs=1)
 TASKS = ("semseg", "human_parts", "saliency", "normals")
@@ -67,7 +68,7 @@ def test_pascal_has_the_benchmarks_numbers() -> None:
 
 
 def test_rates_rise_for_a_fifteenth_and_fall_to_a_hundredth() -> None:
-    rate = rates(300)
+    rate = rates(300, WARMUP, start=1e-3, end=1e-2)
     assert rate(0) == pytest.approx(1e-3)
     assert rate(20) == 1.0
     assert rate(300) == pytest.approx(1e-2)

@@ -21,8 +21,9 @@ from geolessons.noise import FlatNoise
 from geolessons.schedules import cosine
 from geolessons.studies import flat_lora_clip, flat_lora_t5, flat_runs, flat_tiny, flat_training
 from geolessons.studies.flat_arms import arm
-from geolessons.studies.flat_protocol import Machine, Task, arms_of
-from geolessons.studies.flat_training import build, confusion, rates, scores, train
+from geolessons.studies.flat_protocol import Task, arms_of
+from geolessons.studies.flat_training import build, confusion, scores, train
+from geolessons.studies.running import Machine, rates
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")

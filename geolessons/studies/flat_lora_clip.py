@@ -30,7 +30,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from geolessons.studies.flat_protocol import Batch, Protocol, Reading, Task, arms_of
 from geolessons.studies.flat_runs import main, parser, pretrained, reason
-from geolessons.studies.flat_training import processes
+from geolessons.studies.running import processes
 
 __all__ = ["ImageClassifier", "arms", "images", "protocol", "task_of"]
 

@@ -18,10 +18,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from geolessons.guards import Precision
 from geolessons.studies.flat_arms import Arm, arm
 
-__all__ = ["Batch", "Machine", "Protocol", "Reading", "Task", "arm_of", "arms_of"]
+__all__ = ["Batch", "Protocol", "Reading", "Task", "arm_of", "arms_of"]
 
 Reading = Literal["paper", "code"]
 Batch = dict[str, Tensor]
@@ -83,23 +82,6 @@ class Task:
     collate: Callable[[list[Any]], Batch]
     matthews: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """How a run is laid out; the result should not hang on it, but for rounding.
-
-    Attributes:
-        accumulate: Batches a step, each of `Protocol.batch / accumulate / processes` examples.
-        precision: Of the forward pass: `"no"`, `"bf16"` or `"fp16"`.
-        cpu: Stay on the processor.
-        workers: Processes that read data.
-    """
-
-    accumulate: int = 1
-    precision: Precision = "no"
-    cpu: bool = False
-    workers: int = 0
 
 
 def arm_of(name: str) -> Arm:

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import importlib.metadata
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -20,9 +19,10 @@ from typing import Any
 
 import torch
 
-from geolessons.studies.flat_protocol import Machine, Protocol, Task, arm_of
-from geolessons.studies.flat_training import processes, train
-from geolessons.studies.record import Found, deliver, run, source_digest, write
+from geolessons.studies.flat_protocol import Protocol, Task, arm_of
+from geolessons.studies.flat_training import train
+from geolessons.studies.record import Found, deliver, run, source_digest
+from geolessons.studies.running import Machine, kept, leads, processes
 
 __all__ = ["NO_REPLICATION", "compared_with", "main", "parser", "pretrained", "reason"]
 
@@ -143,10 +143,7 @@ def main(
         sys.exit(f"{prog}: stopped.  {kept or 'Nothing is kept without --out.'}")
     shown = {} if options.tiny else {key: printed[key] for key in result["arms"] if key in printed}
     result |= {"printed": shown}
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()  # all have read and written OUT.parts
-        torch.distributed.destroy_process_group()
-    if not processes()[0]:
+    if leads():
         deliver(result, options.out)
 
 
@@ -174,8 +171,14 @@ def _measured(
     stamp = json.dumps([source_digest(), settings])
     place = parts / hashlib.sha256(stamp.encode()).hexdigest()[:8] if parts else None
 
+    def arm_values(one: str, seed: int) -> Found:
+        def measure(checkpoints: Path | None) -> Found:
+            return train(task, protocol, one, seed, machine=machine, checkpoints=checkpoints)
+
+        return kept(place, f"{one}-{seed}", measure)
+
     def one_seed(seed: int, **_: str) -> Found:
-        by_arm = {one: _one_arm(task, protocol, one, seed, machine, place) for one in arms}
+        by_arm = {one: arm_values(one, seed) for one in arms}
         found: Found = {f"{one}.{key}": v for one, values in by_arm.items() for key, v in values.items()}
         for one in arms:
             other = compared_with(one)
@@ -185,8 +188,8 @@ def _measured(
                     found[f"{one}.minus {other}.{key}"] = difference
         return found
 
-    kept = place / "seeds" / hashlib.sha256(" ".join(arms).encode()).hexdigest()[:8] if place else None
-    result = run(name, one_seed, options.seeds, parts=kept, settings=settings)
+    seeds = place / "seeds" / hashlib.sha256(" ".join(arms).encode()).hexdigest()[:8] if place else None
+    result = run(name, one_seed, options.seeds, parts=seeds, settings=settings)
     found = None if machine.cpu else torch.accelerator.current_accelerator(check_available=True)
     device = torch.cuda.get_device_name() if found and found.type == "cuda" else str(found or "cpu")
     result["provenance"] |= {
@@ -205,22 +208,6 @@ def _measured(
     ]
     what = NO_REPLICATION if options.tiny else "replication: " + ("; ".join(departures) or "as the protocol")
     return result | {"what": what, "arms": list(arms), "protocol": asdict(protocol)}
-
-
-def _one_arm(
-    task: Task, protocol: Protocol, name: str, seed: int, machine: Machine, place: Path | None
-) -> Found:
-    """An arm's values, kept in a file as soon as they are there; its checkpoints are gone then."""
-    if place is None:
-        return train(task, protocol, name, seed, machine=machine)
-    done, checkpoints = place / f"{name}-{seed}.json", place / f"{name}-{seed}"
-    if done.is_file():
-        return dict(json.loads(done.read_text(encoding="utf8")))
-    values = train(task, protocol, name, seed, machine=machine, checkpoints=checkpoints)
-    if not processes()[0]:
-        write(dict(values), done)
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    return values
 
 
 def _version(package: str) -> str | None:

@@ -7,11 +7,8 @@ of the optimiser however many batches are accumulated, and none in evaluation.
 from __future__ import annotations
 
 import copy
-import math
-import os
 import statistics
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +20,12 @@ from geolessons.metrics import matthews as correlation
 from geolessons.noise import FlatNoise
 from geolessons.schedules import cosine
 from geolessons.seeding import seeded
-from geolessons.studies.flat_protocol import Machine, Protocol, Task, arm_of
+from geolessons.studies.flat_protocol import Protocol, Task, arm_of
 from geolessons.studies.record import Found
+from geolessons.studies.running import Machine, decayed, processes, rates, share, steps_an_epoch
 from geolessons.training import OnStep, fit
 
-__all__ = ["build", "confusion", "noise", "processes", "rates", "scores", "train"]
+__all__ = ["build", "confusion", "noise", "scores", "train"]
 
 EVERY = 1000  # steps from one checkpoint to the next, each the size of the network
 LORA_GA = 8  # examples whose mean gradient LoRA-GA starts from, one at a time, as in its code
@@ -158,31 +156,22 @@ def train(
         ValueError: For an arm that is none, or a batch that does not divide among processes and accumulation.
         KeyboardInterrupt: If the run was interrupted; its checkpoint is written.
     """
-    machine, (_, world) = machine or Machine(), processes()
-    share, rest = divmod(protocol.batch, world * machine.accumulate)
-    if rest or not share:
-        raise ValueError(
-            f"batch={protocol.batch} does not divide among {world} processes that accumulate "
-            f"{machine.accumulate} batches each: choose numbers that divide it"
-        )
+    machine = machine or Machine()
+    batch = share(protocol.batch, machine)
     model, sigma = build(task, protocol, name, seed), arm_of(name).sigma
     generator = torch.Generator().manual_seed(seed)
     loader = DataLoader(
         task.train,
-        share,
+        batch,
         shuffle=True,
         generator=generator,
         collate_fn=task.collate,
         num_workers=machine.workers,
     )
     trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": protocol.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
     rate = protocol.full_lr if name == "full" else protocol.lr
-    optimiser = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate)
-    per_epoch = math.ceil(math.ceil(len(loader) / world) / machine.accumulate)
+    optimiser = torch.optim.AdamW(decayed(trained, protocol.weight_decay), lr=rate)
+    per_epoch = steps_an_epoch(loader, machine)
     N = protocol.epochs * per_epoch
     history = fit(
         model,
@@ -213,18 +202,3 @@ def train(
         "train loss": statistics.fmean(history.loss[-per_epoch:]),
         "step ms": 1e3 * statistics.median(history.seconds),
     }
-
-
-def rates(N: int, warmup: float) -> Callable[[int], float]:
-    """The factor of the learning rate before step 0, 1, …: up from 0 in a line, then down half a cosine."""
-    rise = math.ceil(warmup * N)
-
-    def rate(i: int) -> float:
-        return i / rise if i < rise else 1 - cosine(min(i, N) - rise, max(N - rise, 1))
-
-    return rate
-
-
-def processes() -> tuple[int, int]:
-    """This process's number and how many there are, also before they have met."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))

@@ -36,6 +36,7 @@ from geolessons.data.digits import Split
 from geolessons.geodesics import GeodesicLoRA, RampedLoRA, set_t
 from geolessons.metrics import loss_and_accuracy
 from geolessons.running_example import SIZES, pretrain
+from geolessons.saved import Saved
 from geolessons.schedules import stages
 from geolessons.sphere import angle
 from geolessons.studies.record import Found, main
@@ -289,19 +290,12 @@ def costs(data: Data = "digits", *, steps: int = 60) -> dict[str, dict[str, floa
     ready = {kind: arm(base, kind, 0) for kind in ARMS}
     optimisers = {kind: torch.optim.AdamW(trained, lr=1e-4) for kind, (_, trained) in ready.items()}
     for kind, (model, trained) in ready.items():
-        kept: dict[int, int] = {}
-
-        def keep(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with Saved((*model.parameters(), x)) as saved:
             cross_entropy(model(x), y)
-        own = {p.untyped_storage().data_ptr() for p in model.parameters()} | {x.untyped_storage().data_ptr()}
         numbers = sum(p.numel() for p in trained)
         found[kind] = {
             "trained": numbers,
-            "kept bytes": sum(size for where, size in kept.items() if where not in own),
+            "kept bytes": saved.bytes,
             "optimiser bytes": 2 * numbers * x.element_size(),
         }
     for _ in range(steps):

@@ -28,8 +28,8 @@ from geolessons.studies.multitask.methods import METHODS
 from geolessons.studies.multitask.protocol import DATA
 from geolessons.studies.multitask.roads import bundle
 from geolessons.studies.multitask.seeds import NO_REPLICATION, measured
-from geolessons.studies.multitask.training import processes
 from geolessons.studies.record import deliver
+from geolessons.studies.running import leads, processes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,10 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         kept = f"{options.out}.parts keeps what is done: the same command goes on" if options.out else ""
         sys.exit(f"{prog}: stopped.  {kept or 'Nothing is kept without --out.'}")
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()  # all have read and written OUT.parts
-        torch.distributed.destroy_process_group()
-    if not processes()[0]:
+    if leads():
         parts = result.pop("parts")
         if parts:
             bundle(parts, result["methods"], options.out.with_suffix(".npz"))
@@ -83,10 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--lr", type=float, help="the same")
     add("--full-lr", type=float, help="the same")
     add("--tiny", action="store_true", help=NO_REPLICATION)
+    add("--accumulate", type=int, default=1, help="read a step's batch in so many parts (default 1)")
     add("--precision", choices=("no", "bf16", "fp16"), default="no", help="of the forward pass (default no)")
     add("--workers", type=int, default=0, help="processes that read photographs (default 0)")
     add("--cpu", action="store_true", help="stay on the processor")
-    add("--first-seed", type=int, default=0, help=argparse.SUPPRESS)
     add(
         "--out",
         type=Path,

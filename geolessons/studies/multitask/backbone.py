@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +27,7 @@ from geolessons.files import replacing
 from geolessons.models.multitask import swin, swin_tiny
 from geolessons.schedules import cosine
 from geolessons.seeding import seeded
+from geolessons.studies.running import decayed
 from geolessons.trees import params_of
 
 __all__ = ["PRETRAINING", "cache_folder", "digest", "in_sight", "pretrain", "small", "tiny"]
@@ -96,10 +96,8 @@ def pretrain(
     """
     batch, size, seed = (int(numbers[name]) for name in ("batch", "size", "seed"))
     steps = int(numbers["scenes"]) // batch
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    rest = [p for p in model.parameters() if p.dim() < 2]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=numbers["lr"], weight_decay=numbers["weight_decay"])
+    groups = decayed(model.parameters(), numbers["weight_decay"])
+    optimiser = torch.optim.AdamW(groups, lr=numbers["lr"])
     schedule = LambdaLR(optimiser, lambda i: min(1, (i + 1) / (steps // 20 + 1)) * (1 - cosine(i, steps)))
     model.train()
     losses = []

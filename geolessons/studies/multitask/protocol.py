@@ -17,9 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from geolessons.guards import Precision
-
-__all__ = ["DATA", "PROTOCOLS", "Data", "Machine", "Protocol"]
+__all__ = ["DATA", "PROTOCOLS", "Data", "Protocol"]
 
 Data = Literal["scenes", "pascal", "ccp"]
 
@@ -79,18 +77,3 @@ PROTOCOLS: dict[Data, Protocol] = {
     "ccp": Protocol("ccp", train=None, val=None, epochs=20),
 }
 DATA: tuple[Data, ...] = tuple(PROTOCOLS)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """How a run is laid out; the result should not hang on it, but for rounding.
-
-    Attributes:
-        precision: Of the forward pass.
-        cpu: Stay on the processor.
-        workers: Processes that read photographs.
-    """
-
-    precision: Precision = "no"
-    cpu: bool = False
-    workers: int = 0

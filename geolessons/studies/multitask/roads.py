@@ -100,8 +100,7 @@ def keep(
     found["truth.normals"] = ((sample.normals + 1) * 127.5 * known).round().byte().numpy()
     for task in ("semseg", "human_parts", "saliency"):
         found[f"truth.{task}"] = getattr(sample, task).byte().numpy()
-    with replacing(file) as aside, aside.open("wb") as out:
-        np.savez_compressed(out, **found)
+    _write(file, found)
 
 
 def bundle(parts: Path, methods: list[str], file: Path) -> None:
@@ -110,8 +109,13 @@ def bundle(parts: Path, methods: list[str], file: Path) -> None:
     for method in methods:
         with np.load(parts / f"{method}-0.npz") as kept:
             found |= dict(kept)
+    _write(file, found)
+
+
+def _write(file: Path, arrays: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as aside, aside.open("wb") as out:
-        np.savez_compressed(out, **found)
+        np.savez_compressed(out, **arrays)
 
 
 class _Moved(nn.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from functools import cache, partial
@@ -20,9 +19,10 @@ from geolessons.studies.multitask import roads
 from geolessons.studies.multitask.effect import changes
 from geolessons.studies.multitask.methods import trainings
 from geolessons.studies.multitask.pictures import Pictures, pictures
-from geolessons.studies.multitask.protocol import PROTOCOLS, Machine, Protocol
-from geolessons.studies.multitask.training import METRICS, processes, train
-from geolessons.studies.record import Found, run, source_digest, write
+from geolessons.studies.multitask.protocol import PROTOCOLS, Protocol
+from geolessons.studies.multitask.training import METRICS, train
+from geolessons.studies.record import Found, run, source_digest
+from geolessons.studies.running import Machine, kept, processes
 
 __all__ = ["NO_REPLICATION", "TINY", "differences", "measured"]
 
@@ -54,7 +54,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     if options.weights and planned.network == "small":
         raise ValueError(f"--weights {options.weights} is for pascal; the small Swin is pre-trained here")
     protocol = replace(planned, **given)
-    machine = Machine(options.precision, options.cpu, options.workers)
+    machine = Machine(**{f.name: getattr(options, f.name) for f in fields(Machine)})
     source = (protocol, options.root, options.workers, options.weights, options.backbone)
     seen, backbone = _prepared(*source)
     settings = {f"protocol's {key}": str(value) for key, value in asdict(protocol).items()}
@@ -174,25 +174,21 @@ def _one_method(
     machine: Machine,
     parts: Path | None,
 ) -> Found:
-    """A method's values, kept in a file as soon as they are there; its checkpoints are gone then."""
-    done = parts and parts / f"{method}-{seed}.json"
-    if done and done.is_file():
-        return dict(json.loads(done.read_text(encoding="utf8")))
-    checkpoints = parts and parts / f"{method}-{seed}"
-    values, answering = train(
-        backbone, seen, protocol, method, seed, machine=machine, checkpoints=checkpoints
-    )
-    if processes()[0]:
+    """A method's values, and beside them, for the first seed, its answers to some pictures."""
+
+    def measure(checkpoints: Path | None) -> Found:
+        values, answering = train(
+            backbone, seen, protocol, method, seed, machine=machine, checkpoints=checkpoints
+        )
+        if processes()[0]:
+            return values
+        answering = [answers.cpu() for answers in answering]
+        if method in roads.ON_THE_ROAD:
+            model = roads.plain(answering[0], backbone, seen, protocol)
+            read = roads.readings(model, answering[0], seen)
+            values |= {f"road.{key}": row for key, row in read.items()}
+        if parts and not seed:
+            roads.keep(parts / f"{method}-0.npz", method, answering, backbone, seen, protocol)
         return values
-    answering = [answers.cpu() for answers in answering]
-    if method in roads.ON_THE_ROAD:
-        model = roads.plain(answering[0], backbone, seen, protocol)
-        read = roads.readings(model, answering[0], seen)
-        values |= {f"road.{key}": row for key, row in read.items()}
-    if done and not seed:
-        done.parent.mkdir(parents=True, exist_ok=True)
-        roads.keep(done.with_suffix(".npz"), method, answering, backbone, seen, protocol)
-    if done:
-        write(dict(values), done)
-        shutil.rmtree(done.with_suffix(""), ignore_errors=True)
-    return values
+
+    return kept(parts, f"{method}-{seed}", measure)

@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
 from geolessons.data.dense import Dense
 from geolessons.data.dense_transforms import normalise
 from geolessons.models.multitask import MultiTask
 from geolessons.multitask_losses import multitask_loss
 from geolessons.multitask_metrics import MeanIoU, NormalAngles, SaliencyIoU
-from geolessons.schedules import cosine
+from geolessons.saved import Saved
 from geolessons.studies.multitask.methods import ALL_WEIGHTS, ready, trainings
 from geolessons.studies.multitask.pictures import Pictures
-from geolessons.studies.multitask.protocol import Machine, Protocol
+from geolessons.studies.multitask.protocol import Protocol
 from geolessons.studies.record import Found
+from geolessons.studies.running import Machine, decayed, processes, rates, share, steps_an_epoch
 from geolessons.training import History, fit
 
-__all__ = ["METRICS", "fresh", "grade", "kept_bytes", "processes", "rates", "train", "without_a_say"]
+__all__ = ["METRICS", "fresh", "grade", "kept_bytes", "train", "without_a_say"]
 
+WARMUP = 1 / 15  # the benchmark's 20 of 300 epochs
 METRICS = {"semseg": "mIoU", "human_parts": "mIoU", "saliency": "mIoU", "normals": "mean angle"}
 
 
@@ -70,12 +70,11 @@ def train(
         `… by epoch`.  And what answers: one module, or for single one a task.
 
     Raises:
-        ValueError: For a method that is none, or a batch that does not divide among processes.
+        ValueError: For a method that is none, or a batch that does not divide among processes and parts.
         KeyboardInterrupt: If the run was interrupted; its checkpoint is written.
     """
     machine = machine or Machine()
-    if protocol.batch % processes()[1]:
-        raise ValueError(f"--batch {protocol.batch} does not divide among {processes()[1]} processes")
+    share(protocol.batch, machine)  # before anything is made
     rows: list[Found] = []
     answering: list[nn.Module] = []
     for tasks in trainings(method, pictures.outputs):
@@ -96,7 +95,7 @@ def train(
         by_epoch = len(history.loss) // protocol.epochs
         rows.append(
             {
-                **grade(answers, pictures),
+                **history.epochs[-1],
                 **{f"{key} by epoch": [row[key] for row in history.epochs] for key in history.epochs[-1]},
                 "loss by epoch": [
                     statistics.fmean(history.loss[i : i + by_epoch])
@@ -123,21 +122,18 @@ def _descended(
 ) -> History:
     """Train what requires gradients, in place."""
     trained = [p for p in answers.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": protocol.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=rate, eps=protocol.eps)
-    loader = pictures.loader(protocol.batch // processes()[1], torch.Generator().manual_seed(seed))
-    N = protocol.epochs * math.ceil(len(loader) / processes()[1])
+    optimiser = torch.optim.AdamW(decayed(trained, protocol.weight_decay), lr=rate, eps=protocol.eps)
+    loader = pictures.loader(share(protocol.batch, machine), torch.Generator().manual_seed(seed))
+    factor = rates(protocol.epochs * steps_an_epoch(loader, machine), WARMUP, start=1e-3, end=1e-2)
     history = fit(
         answers,
         loss,
         loader,
         optimiser,
         epochs=protocol.epochs,
-        schedule=torch.optim.lr_scheduler.LambdaLR(optimiser, rates(N)),
-        after_epoch=lambda _, model: _without_rmse(grade(model, pictures)),
+        schedule=torch.optim.lr_scheduler.LambdaLR(optimiser, factor),
+        after_epoch=lambda _, model: grade(model, pictures),
+        accumulate=machine.accumulate,
         clip=protocol.clip,
         precision=machine.precision,
         cpu=machine.cpu,
@@ -202,21 +198,9 @@ def kept_bytes(answers: nn.Module, batch: Any) -> int:
 
     The model is left in training mode, otherwise as it was.
     """
-    own = {p.untyped_storage().data_ptr() for p in answers.parameters()}
-    seen: dict[int, int] = {}
-    held: list[Tensor] = []  # or the memory of one would be another's
-
-    def keep(x: Tensor) -> Tensor:
-        place = x.untyped_storage()
-        if place.data_ptr() not in own:
-            seen[place.data_ptr()] = place.nbytes()
-        held.append(x)
-        return x
-
-    with _as_it_was(answers), saved_tensors_hooks(keep, lambda x: x):
-        graph = loss(answers, batch)
-    del graph
-    return sum(seen.values())
+    with _as_it_was(answers), Saved(answers.parameters()) as saved:
+        loss(answers, batch)
+    return saved.bytes
 
 
 def without_a_say(answers: nn.Module, batch: Any) -> list[nn.Parameter]:
@@ -245,27 +229,6 @@ def _few(pictures: Pictures, protocol: Protocol, seed: int) -> Any:
     """Four pictures: what a step keeps grows with their number, and on the CPU takes its time."""
     few = min(4, protocol.batch)
     return next(iter(pictures.loader(few, torch.Generator().manual_seed(seed))))
-
-
-def rates(N: int) -> Callable[[int], float]:
-    """The factor of the rate before step 0, 1, …: 1/1000 to 1 over N/15, then half a cosine to 1/100."""
-    rise = math.ceil(N / 15)
-
-    def rate(i: int) -> float:
-        if i < rise:
-            return 1e-3 + (1 - 1e-3) * i / rise
-        return 1e-2 + (1 - 1e-2) * (1 - cosine(min(i, N) - rise, max(N - rise, 1)))
-
-    return rate
-
-
-def processes() -> tuple[int, int]:
-    """This process's number and how many there are, also before they have met."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _without_rmse(found: Mapping[str, float]) -> dict[str, float]:
-    return {key: value for key, value in found.items() if not key.endswith(".rmse")}
 
 
 def _meter(task: str, outputs: int) -> MeanIoU | SaliencyIoU | NormalAngles:
