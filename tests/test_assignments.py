@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import csv
 import functools
 import io
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
+from geolessons.cli import main
 from geolessons.coursework import Unwritten, Wrong
 from geolessons.coursework.assignments import Assignment, read_assignment, read_variants, student_notebook
 from geolessons.coursework.grading import grade_source
@@ -193,3 +196,36 @@ def test_wrong_answers_fail_for_their_exercise_only(folder, number):
 @each_exercise
 def test_other_right_answers_pass(folder, number):
     assert slips(folder, number, right=True) == []
+
+
+def test_handed_out_solved_by_a_script_and_graded_they_get_full_marks(tmp_path):
+    """The whole way round, by the commands: make, write each answer where its stub was, grade."""
+    handed_out, table = tmp_path / "handed_out", tmp_path / "grades.csv"
+    assert main(["make", *map(str, FOLDERS), "--out", str(handed_out)]) == 0
+    for folder in FOLDERS:
+        answers = load(folder).exercises
+        path = handed_out / f"{folder.name}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            about = cell.metadata["coursework"]
+            if about["role"] == "solution":
+                assert "raise Unwritten" in cell.source
+                cell.source = answers[about["exercise"]].solution
+        nbformat.write(notebook, path)
+    (tmp_path / "submissions").mkdir()
+    handed_out.rename(tmp_path / "submissions" / "ada")
+    command = [
+        "grade",
+        str(tmp_path / "submissions"),
+        "--out",
+        str(table),
+        "--assignments",
+        str(BOOK / "coursework"),
+    ]
+    assert main([*command, "--jobs", "1"]) == 0
+    with table.open(encoding="utf8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["student"] for row in rows] == ["ada"] * len(FOLDERS)
+    assert [row["note"] for row in rows] == [""] * len(FOLDERS)
+    assert [row["total"] for row in rows] == [row["out_of"] for row in rows]
+    assert sum(int(row["out_of"]) for row in rows) == 112

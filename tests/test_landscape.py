@@ -167,12 +167,33 @@ def test_plane_is_exactly_on_its_grid_and_leaves_the_model_alone(model):
         for b, value in zip(betas, row, strict=True):
             exact = {k: (W[k].double() + a * d1[k].double() + b * d2[k].double()).float() for k in W}
             plain.load_state_dict(exact)
-            assert torch.equal(value, plain(X))
+            torch.testing.assert_close(value, plain(X), rtol=1e-6, atol=1e-6)
     assert model.training
     assert all(torch.equal(p, W[k]) for k, p in model.named_parameters())
     curve = line(model, W, d1, lambda run: run(X), alphas)
     for value, row in zip(curve.values, found.values, strict=True):
         torch.testing.assert_close(row[0], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_points_of_a_plane_are_off_by_their_rounding_alone(dtype):
+    """However many steps away: nothing piles up, and what a row's own rounding leaves out is not lost."""
+    layer = nn.Linear(40, 30, bias=False).to(dtype)
+    W = params_of(layer)
+    g = torch.Generator().manual_seed(0)
+    W["weight"].normal_(generator=g)
+    d1, d2 = ({k: torch.randn(w.shape, generator=g).to(dtype) for k, w in W.items()} for _ in range(2))
+    alphas, betas = ([i / 10 for i in range(-20, 21)] for _ in range(2))
+    found = plane(layer, W, d1, d2, lambda run: run(torch.eye(40, dtype=dtype)).T, alphas, betas)
+    w, d, e = (P["weight"].double() for P in (W, d1, d2))
+    half_a_unit = torch.finfo(dtype).eps / 2
+    for a, row in zip(alphas, found.values, strict=True):
+        for b, value in zip(betas, row, strict=True):
+            exact = w + a * d + b * e
+            allowed = half_a_unit * (exact.abs() + 2 * (b * e).abs()) + torch.finfo(dtype).smallest_normal
+            # the reference is rounded too
+            allowed += 2 * torch.finfo(torch.float64).eps * (w.abs() + (a * d).abs() + (b * e).abs())
+            assert bool(((value.double() - exact).abs() <= allowed).all()), (a, b)
 
 
 def test_a_plane_through_three_models_has_their_losses(model):

@@ -123,7 +123,7 @@ def build(root: Path, pages: dict[str, str], claims: list[dict[str, str]], **con
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / f"{name}.md").write_text(text, encoding="utf8")
     (source / "results").mkdir()
-    (source / "results" / "claims.json").write_text(json.dumps({"digest": "", "claims": claims}))
+    (source / "results" / "claims.json").write_text(json.dumps({"claims": claims}))
     settings = {
         "extensions": ["myst_nb", "sphinx_design", "geobook"],
         "myst_enable_extensions": ["colon_fence", "dollarmath"],
