@@ -15,6 +15,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 HTML := _build/html
 JOBS ?= 1
+WORKERS ?= 2
+SHARED := -n $(WORKERS) --dist loadfile
 
 # Spinning OpenMP threads make small networks up to thirty times slower on busy cores.
 export OMP_WAIT_POLICY = PASSIVE
@@ -51,12 +53,12 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 
 unit: $(VENV)/installed
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m pytest tests --ignore=tests/book \
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m pytest tests --ignore=tests/book $(SHARED) \
 		--ledger _build/claims.json --ledger-against book/results/claims.json
 
 # Strict: every stored output is compared, at one thread.
 notebooks-check: $(VENV)/installed
-	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m pytest --nbval book --ignore=book/_ext --nbval-cell-timeout=120
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python -m pytest --nbval book --ignore=book/_ext --nbval-cell-timeout=120 $(SHARED)
 
 site-check: $(VENV)/installed
 	$(BIN)/python -m pytest tests/book -s

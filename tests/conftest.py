@@ -23,10 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[LEDGER] = {}
-
-
-LEDGER = pytest.StashKey[dict[str, dict[str, Any]]]()
+    if not hasattr(config, "workerinput"):  # workers only report to the process that started them
+        config.pluginmanager.register(Ledger(config))
 
 
 @pytest.fixture
@@ -59,7 +57,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             return report
         _, verdict, limits = records[-1]
         sentence = " ".join((item.function.__doc__ or "").split("\n\n")[0].split())  # type: ignore[attr-defined]
-        item.config.stash[LEDGER][marker.args[0]] = {
+        entry = {
             "id": marker.args[0],
             "claim": sentence,
             "measured": "; ".join(value for value, _, _ in records),
@@ -68,26 +66,36 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             "test": item.nodeid,
             **marker.kwargs,
         }
+        report.user_properties.append(("entry", entry))
     return report
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    claims = session.config.stash[LEDGER]
-    found = {
-        "claims": [claims[key] for key in sorted(claims, key=lambda k: (k[0], int(re.sub(r"\D", "", k)), k))]
-    }
-    if path := session.config.getoption("--ledger"):
-        aside = Path(path + ".tmp")
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
-        os.replace(aside, path)
-    if path := session.config.getoption("--ledger-against"):
-        committed = json.loads(Path(path).read_text(encoding="utf8"))
-        differences = disagreements(committed, found)
-        if differences and session.exitstatus == 0:
-            session.exitstatus = 1
-        for line in differences:
-            print(f"\nclaims ledger: {line}")
+class Ledger:
+    """What the claim tests of a run reported, from however many processes."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.write_to = config.getoption("--ledger")
+        self.against = config.getoption("--ledger-against")
+        self.claims: dict[str, dict[str, Any]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call":
+            self.claims |= {entry["id"]: entry for name, entry in report.user_properties if name == "entry"}
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        names = sorted(self.claims, key=lambda k: (k[0], int(re.sub(r"\D", "", k)), k))
+        found = {"claims": [self.claims[name] for name in names]}
+        if self.write_to:
+            aside = Path(self.write_to + ".tmp")
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+            os.replace(aside, self.write_to)
+        if self.against:
+            differences = disagreements(json.loads(Path(self.against).read_text(encoding="utf8")), found)
+            if differences and session.exitstatus == 0:
+                session.exitstatus = 1
+            for line in differences:
+                print(f"\nclaims ledger: {line}")
 
 
 def disagreements(committed: dict[str, Any], found: dict[str, Any]) -> list[str]:
