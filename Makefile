@@ -1,5 +1,5 @@
 # make book       build the book and print where it is
-# make test       the whole check: style, types, tests, claims, notebooks, the built book in a browser
+# make test       the whole check, WORKERS=2 tests at a time: style, types, tests, claims, notebooks, the built book in a browser
 # make lab        work in the notebooks
 # make test-all   the same check twice, the second time on two threads
 # make notebooks  run the chapters and the solved assignments, and store their text outputs
