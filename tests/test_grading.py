@@ -190,6 +190,34 @@ def test_every_kind_of_isolation_keeps_marks_apart_and_leaves_no_process(tmp_pat
     assert b"FOUND" not in run.raw
 
 
+def test_what_lies_in_a_temporary_folder_can_be_shown(tmp_path):
+    """A course whose Python is installed below /tmp."""
+    if not works("namespaces"):
+        pytest.skip("namespaces are not to be had here")
+    (tmp_path / "seen").write_text("seen")
+    order = {
+        "rung": "namespaces",
+        "place": str(tmp_path / "place"),
+        "masked": [],
+        **isolation.Limits()._asdict(),
+    }
+    order["readable"] = [*isolation._readable(), str(tmp_path / "seen")]
+    (tmp_path / "place").mkdir()
+    script = (
+        "import json, os, sys\n"
+        "from geolessons.coursework.confinement import confine, leave\n"
+        "own = leave()\n"
+        "if not os.fork():\n"
+        "    confine(json.loads(sys.argv[1]), own=own)\n"
+        "    print(open(sys.argv[2]).read(), os.listdir(os.path.dirname(sys.argv[2])), os.getcwd())\n"
+        "    sys.exit()\n"
+        "os.wait()\n"
+    )
+    command = [sys.executable, "-c", script, json.dumps(order), str(tmp_path / "seen")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (said.stdout, said.stderr) == ("seen ['seen'] /desk\n", "")
+
+
 def test_the_end_of_the_grader_ends_all(tmp_path):
     token = "t" + uuid.uuid4().hex[:12]
     assignments = write_assignment(tmp_path / "assignments")

@@ -22,7 +22,7 @@ __all__ = ["LINUX", "call", "confine", "leave"]
 
 LINUX = sys.platform == "linux"
 NOBODY = 65534
-HOME = "/scratch"  # inside a root folder of our own
+HOME = "/desk"  # inside a root folder of our own, by a name that no real one has
 USER, MOUNT, PID, NET, IPC, UTS = 0x10000000, 0x00020000, 0x20000000, 0x40000000, 0x08000000, 0x04000000
 NOSUID_NODEV, REC, BIND, PRIVATE, READ_ONLY, DETACH = 6, 1 << 14, 1 << 12, 1 << 18, 1, 2
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
@@ -99,7 +99,7 @@ def enter(place: str, readable: Iterable[str], masked: Iterable[str], *, room: i
         place: An empty folder to build it on; nothing is written to it.
         readable: Folders and files to be seen in it, as they are; the system's own are added.
         masked: Folders and files inside those that must not be.
-        room: Bytes that may be written, into memory, under `/scratch`, which is gone with the last process.
+        room: Bytes that may be written, into memory, under `/desk`, which is gone with the last process.
         own: What `leave` returned; without a user space of its own, the process becomes nobody in a new one.
 
     Raises:
@@ -114,7 +114,8 @@ def enter(place: str, readable: Iterable[str], masked: Iterable[str], *, room: i
     for name in (HOME, "/dev/shm"):
         os.makedirs(place + name, exist_ok=True)
         _mount("tmpfs", place + name, "tmpfs", NOSUID_NODEV, f"size={room},nr_inodes=2000,mode=1777")
-    os.symlink(HOME, place + "/tmp")
+    if not os.path.lexists(place + "/tmp"):  # something in it may have to be seen
+        os.symlink(HOME, place + "/tmp")
     os.makedirs(place + "/proc")
     with contextlib.suppress(OSError):  # not allowed where the outer one is partly hidden
         _mount("proc", place + "/proc", "proc", NOSUID_NODEV)
