@@ -190,6 +190,30 @@ def test_every_kind_of_isolation_keeps_marks_apart_and_leaves_no_process(tmp_pat
     assert b"FOUND" not in run.raw
 
 
+@pytest.mark.parametrize("kind", list(isolation.KINDS))
+def test_a_jail_ends_at_once_what_stays_behind_and_what_is_late(kind):
+    if not works(kind):
+        pytest.skip(f"{kind} is not to be had here")
+    token = "t" + uuid.uuid4().hex[:12]
+    stays = (
+        "if not os.fork():\n    os.setsid()\n"
+        f"    ctypes.CDLL(None).prctl(15, b'{token}', 0, 0, 0)\n    time.sleep(100)\n"
+        "def f():\n    time.sleep(0.3)\n    return 1"
+    )
+    second = {"probe": "def probe(f):\n    return f()", "takes": ["f"], "cases": [{}], "check": ""}
+    with Jail(kind, SMALL._replace(seconds=0.5)) as jail:
+
+        def run(source):
+            first = {"setup": ["import ctypes, os, time"], "cells": {"1": ["f", source]}}
+            return jail.run({**first, "number": "1", "also": []}, second)
+
+        assert run(stays).why == ""
+        assert left_running(token) == []  # and not only when the jail is closed
+        late = run("def f():\n    time.sleep(100)")
+        assert late.why == "time"
+        assert late.seconds < isolation.PATIENCE * 0.5 + isolation.GRACE / 2
+
+
 def test_what_lies_in_a_temporary_folder_can_be_shown(tmp_path):
     """A course whose Python is installed below /tmp."""
     if not works("namespaces"):
