@@ -28,7 +28,7 @@ from submissions import (
     write_assignment,
 )
 
-from geolessons.coursework import isolation, judging, processes, reports
+from geolessons.coursework import answers, isolation, judging, processes, reports
 from geolessons.coursework.grading import grade_folder
 from geolessons.coursework.isolation import Jail, Limits
 
@@ -188,6 +188,23 @@ def test_every_kind_of_isolation_keeps_marks_apart_and_leaves_no_process(tmp_pat
     assert HIDDEN.encode() not in run.raw + run.written
     assert run.after == run.before
     assert b"FOUND" not in run.raw
+
+
+@pytest.mark.parametrize("kind", SHUT)
+def test_solutions_that_lie_within_the_library_are_not_seen(kind):
+    if not works(kind):
+        pytest.skip(f"{kind} is not to be had here")
+    library = Path(isolation.__file__).parents[1]
+    folder, file, other = library / "studies", library / "sweep.css", library / "sweep.js"
+    assert file.stat().st_size
+    look = f"def f():\n    sizes = [os.path.getsize(p) for p in {[str(file), str(other)]}]\n"
+    look += f"    return os.listdir({str(folder)!r}), *sizes"
+    first = {"setup": ["import os"], "cells": {"1": ["f", look]}, "number": "1", "also": []}
+    second = {"probe": "def probe(f):\n    return f()", "takes": ["f"], "cases": [{}], "check": ""}
+    with Jail(kind, SMALL, masked=[folder, file]) as jail:
+        (_, seen), _ = answers.frames(jail.run(first, second).answers)
+    assert list(seen[0]) == []
+    assert list(seen[1:]) == [0, other.stat().st_size]
 
 
 @pytest.mark.parametrize("kind", list(isolation.KINDS))
