@@ -31,6 +31,7 @@ def run(path: Path) -> None:
         timeout=120,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(BOOK)}},
     ).execute()
     for cell in notebook.cells:

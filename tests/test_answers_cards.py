@@ -169,7 +169,7 @@ def test_the_sentences_of_answers_hold_what_was_measured(values, kept) -> None:
                 i = min(int(10 * t + 1e-9), 9)
                 wanted.append(road[i] + (10 * t - i) * (road[i + 1] - road[i]))
             assert found == pytest.approx(wanted, abs=0.051)
-    assert card.alt(0.5, "full").startswith("Full fine-tuning, t = 0.5: ")
+    assert card.alt(0.5, "full").startswith("All weights, t = 0.5: ")
 
 
 def test_the_limits_of_the_meter_hold_all_roads(values, kept) -> None:
@@ -314,7 +314,7 @@ def test_losses_and_learning_draw_the_epochs(values) -> None:
     fig = side_by_side.losses(values)
     check(fig, {plots.ADAPTED, plots.ROAD})
     (ax,) = fig.axes
-    for line, method in zip(ax.lines, ("lora", "literal", "centred"), strict=True):
+    for line, method in zip(ax.lines, side_by_side.FORMS, strict=True):
         assert list(line.get_ydata()) == values[f"{method}.loss by epoch"]["mean"]
         assert list(line.get_xdata()) == list(range(1, len(line.get_ydata()) + 1))
     fig = side_by_side.learning(values)
@@ -349,7 +349,7 @@ def test_the_tables_hold_what_was_printed_and_measured(values) -> None:
     for method, name in tables.METHODS.items():
         assert int(costs[name][0].replace(",", "")) == values[f"{method}.trainable"]["mean"]
         assert costs[name][-1] == ("4" if method in ("single", "lora-each") else "1")
-    assert costs["LoRA, one for all tasks"][0] == costs["DELoRA, literal"][0], "equal size"
+    assert costs["joint LoRA"][0] == costs["DELoRA, literal"][0], "equal size"
 
 
 def test_a_table_is_text_and_on_the_page_html_and_refuses_ragged_rows(monkeypatch) -> None:

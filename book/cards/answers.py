@@ -11,10 +11,10 @@ from matplotlib.lines import Line2D
 from geolessons import plots
 
 METHODS = {
-    "LoRA for all tasks jointly": "lora",
+    "joint LoRA": "lora",
     "DELoRA, literal": "literal",
     "DELoRA, centred": "centred",
-    "full fine-tuning": "full",
+    "all weights": "full",
 }
 TASKS = {  # name, metric, dashes and mark
     "semseg": ("classes", "semseg.mIoU", "-", "o"),

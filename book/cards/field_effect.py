@@ -68,7 +68,14 @@ class FieldEffect:
             shade = (255 * (1 - 0.8 * np.sqrt(t * push(name, scale)))).round().astype(np.uint8)
             ax.imshow(shade, cmap="gray", vmin=0, vmax=255, interpolation="none")
             ax.set_title(f"added to {name}")
-        fig.text(0.5 + 0.045, 1 - (0.28 + side / 2) / height, "24 × 24", size=9, ha="center", va="center")
+        fig.text(
+            0.5 + 0.045,
+            1 - (0.28 + side / 2) / height,
+            "first\nblock,\n24 × 24",
+            size=9,
+            ha="center",
+            va="center",
+        )
 
         walked = [c for c in SCALES if c < scale - 1e-9] + [scale]
         places = {"norm": (plots.LEFT, 0.0), "raw": (0.62, 0.0), "plain norm": (plots.LEFT, 0.17)}

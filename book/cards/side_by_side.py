@@ -12,7 +12,7 @@ from geolessons import plots
 NAMES = {
     "single": "single task",
     "full": "all weights",
-    "lora": "LoRA, jointly",
+    "lora": "joint LoRA",
     "lora-each": "LoRA a task",
     "literal": "literal",
     "centred": "centred",
@@ -20,6 +20,7 @@ NAMES = {
     "normalised-4": "… in 4 steps",
     "mtlora": "MTLoRA",
 }
+FORMS = ("lora", "literal", "centred", "normalised")
 LOOKS = {  # colour, dashes, mark, opacity
     "lora": (plots.ADAPTED, "-", "o", 1),
     "full": (plots.CONTROL, (0, (5, 2)), "s", 1),
@@ -63,13 +64,12 @@ def filled(task: str, truth: np.ndarray) -> np.ndarray:
 
 @plots.styled
 def losses(values: dict[str, dict]) -> Figure:
-    """The training loss by epoch of the literal and of the centred field, beside LoRA's."""
+    """The training loss by epoch of three forms of the field, beside LoRA's."""
     fig, ax = plots.panel(height=2.75)
     box = ax.get_position()
-    ax.set_position((box.x0, box.y0, box.width, box.height - 0.09))
-    shown = ("lora", "literal", "centred")
-    _key(fig, shown, 0.975)
-    for method in shown:
+    ax.set_position((box.x0, box.y0, box.width, box.height - 0.15))
+    _key(fig, FORMS, 0.965)
+    for method in FORMS:
         _curve(ax, values[f"{method}.loss by epoch"], *LOOKS[method])
     ax.set(ylim=(0, None), xlabel="epoch")
     ax.set_title(f"weighted training loss, n = {values['lora.loss by epoch']['n']}")

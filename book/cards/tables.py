@@ -46,8 +46,8 @@ class Table:
 METHODS = {
     "single": "single task",
     "full": "all weights",
-    "lora-each": "LoRA, one a task",
-    "lora": "LoRA, one for all tasks",
+    "lora-each": "LoRA a task",
+    "lora": "joint LoRA",
     "mtlora": "MTLoRA",
     "literal": "DELoRA, literal",
     "centred": "centred (ours)",
@@ -82,7 +82,7 @@ def answers(printed: dict[str, tuple[float, ...] | None], values: dict[str, dict
     return Table(
         ["method", "classes, mIoU %", "parts, mIoU %", "saliency, mIoU %", "normals, °", "Δ_m, %"],
         [
-            ["printed in the paper: Swin-Tiny, PASCAL-Context, 448 px"],
+            ["printed in the paper, but for Δ_m: Swin-Tiny, PASCAL-Context, 448 px"],
             *theirs,
             [f"ours: small Swin, scenes, 64 px, n = {n}"],
             *ours,

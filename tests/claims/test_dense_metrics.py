@@ -224,5 +224,5 @@ def test_one_name_and_two_orders(measured) -> None:
     measured(
         f"all angles 20°: mean {even.mean_angle_deg:.1f}, root mean square {even.rmse_deg:.1f}; nine tenths "
         f"at 10° and one at 100°: {tail.mean_angle_deg:.1f} and {tail.rmse_deg:.1f}; the printed {first} and "
-        f"{second} change places once their spreads are {turning:.1f}° and {std:.1f}°"
+        f"{second} change places once their spreads are {math.ceil(100 * turning) / 100:.2f}° and {std:.2f}°"
     )

@@ -52,7 +52,10 @@ def test_the_field_beside_one_lora_for_all_tasks(measured) -> None:
     sizes = {FIELDS[f"{method}.trainable"]["mean"] for method in ("lora", *EQUAL)}
     assert len(sizes) == 1
     found = FIELDS["literal.against lora"]
-    measured(f"literal field {said(found)}, n = {found['n']}", verdict=verdict(side(found)))
+    measured(
+        f"literal field {said(found)}, n = {found['n']}, at the rate that was chosen for LoRA",
+        verdict=verdict(side(found)),
+    )
 
 
 @pytest.mark.claim(
@@ -112,7 +115,7 @@ def test_one_lora_for_all_tasks_beside_one_a_task(measured) -> None:
     expected="2e-5 without scale and shift, 12 % with a spread of .3, 62 % raw",
 )
 def test_what_the_uniform_push_does_to_a_trained_swin(measured) -> None:
-    """In a pre-trained Swin the field's start changes q and v by less than 1 % of their size."""
+    """In our pre-trained Swin the field's start changes q and v by less than 1 % of their size."""
     at_zero = {place: STUDY[f"before.{place}"]["mean"][0] for place in ("plain norm", "norm", "raw")}
     assert SCALES[0] == 0
     measured(
