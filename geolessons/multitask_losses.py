@@ -188,13 +188,15 @@ def known_normals(prediction: Tensor, label: Tensor) -> Tensor:
     """Where a label of normals says something, bool (n, H, W), once all fits.
 
     Raises:
-        ValueError: If the two are not of one shape (n, 3, H, W).
+        ValueError: If the two are not of one shape (n, 3, H, W), or `label` is not finite.
     """
     if prediction.dim() != 4 or prediction.shape[1] != 3 or label.shape != prediction.shape:
         raise ValueError(
             f"prediction has shape {tuple(prediction.shape)}, label {tuple(label.shape)}; both must be "
             "(n, 3, H, W)"
         )
+    if not bool(torch.isfinite(label).all()):
+        raise ValueError("label holds NaN or infinity; it must be a normal, or zero where nothing is known")
     return (label != 0).any(1)
 
 

@@ -40,7 +40,7 @@ def normal_pairs(std: Tensor, k: int, generator: torch.Generator, plus: Tensor |
     room = torch.empty(-(-d * k // 8) * 8, dtype=std.dtype, device=device)  # for whole words
     drawn = room[: d * k].view(d, k)
     # blocks of whole words, so that the cut does not show in the numbers
-    rows = max(8, AT_ONCE // k // 8 * 8) if device.type == "cpu" else d
+    rows = max(8, AT_ONCE // max(k, 1) // 8 * 8) if device.type == "cpu" else -(-d // 8) * 8
     index = torch.empty(min(len(room), rows * k) // 2, dtype=torch.int32, device=device)
     for i in range(0, d, rows):
         numbers, part, deviation = room[i * k : (i + rows) * k], drawn[i : i + rows], std[i : i + rows, None]

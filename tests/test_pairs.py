@@ -123,6 +123,14 @@ def test_rows_have_the_deviation_asked_for_and_the_weight_is_added():
 # --- bits
 
 
+@pytest.mark.parametrize(("d", "k"), [(3, 3), (10, 1), (2, 4), (1, 7), (5, 0)])
+def test_every_shape_is_drawn_in_one_block_where_memory_is_not_cut(d, k):
+    """As on a GPU: the stand-in takes the same branch."""
+    there = normal_pairs(torch.ones(d, device="meta"), k, drawn())
+    assert (there.shape, there.device.type) == ((d, k), "meta")
+    assert normal_pairs(torch.ones(d), k, drawn()).shape == (d, k)
+
+
 @pytest.mark.parametrize("k", [1, 2, 5, 8, 33, 1024])
 @pytest.mark.parametrize("at_once", [1, 100, 4000])
 def test_the_cut_into_blocks_does_not_show(monkeypatch, k, at_once):

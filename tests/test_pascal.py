@@ -88,6 +88,8 @@ def test_all_answers_are_the_files(root):
         assert not sample.normals[:, 0, 0].any()
     assert {made.FLOOR, 427} <= INDOOR
     assert made.SKY not in INDOOR
+    assert 191 in INDOOR, "a guitar"
+    assert 190 not in INDOOR, "a guardrail"
     assert len(truth[made.NAMES[0]][1].nonzero()[0]) > 0
 
 

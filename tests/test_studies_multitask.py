@@ -16,6 +16,7 @@ import numpy as np
 import pascal_files
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from geolessons.data.dense import Dense
@@ -28,7 +29,7 @@ from geolessons.studies.multitask.effect import PLACES, SCALES, changes
 from geolessons.studies.multitask.methods import METHODS, moved, ready, trainings
 from geolessons.studies.multitask.pictures import pictures
 from geolessons.studies.multitask.protocol import PROTOCOLS
-from geolessons.studies.multitask.training import WARMUP, fresh, kept_bytes, train, without_a_say
+from geolessons.studies.multitask.training import WARMUP, fresh, grade, kept_bytes, train, without_a_say
 from geolessons.studies.running import Machine, rates
 
 FEW = replace(PROTOCOLS["scenes"], train=16, val=8, size=32, batch=8, epochs=1)
@@ -216,14 +217,59 @@ def test_differences_by_hand() -> None:
     assert found["single.minus lora.delta_m"] == pytest.approx(0.0)
 
 
-def test_a_backbone_is_trained_once_and_a_damaged_file_is_made_anew(little: Path) -> None:
+def test_a_backbone_is_trained_once_and_a_damaged_one_in_the_cache_is_made_anew(
+    little: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = backbones.digest(backbones.small(little))
     made = little.stat().st_mtime_ns
     assert backbones.digest(backbones.small(little)) == first
     assert little.stat().st_mtime_ns == made
-    little.write_bytes(little.read_bytes()[:1000])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cached = backbones.cache_folder() / "multitask-backbone.safetensors"
+    cached.parent.mkdir()
+    cached.write_bytes(little.read_bytes()[:1000])
+    assert backbones.digest(backbones.small()) == first
+    assert cached.read_bytes() == little.read_bytes()
+
+
+@pytest.mark.parametrize("what", ["weights", "text", "folder", "damaged"])
+def test_what_is_no_backbone_is_left_alone(little: Path, what: str) -> None:
+    if what == "folder":
+        little.mkdir()
+    elif what == "text":
+        little.write_bytes(b"a thesis")
+    elif what == "damaged":
+        backbones.small(little)
+        little.write_bytes(little.read_bytes()[:1000])
+    else:
+        save_file({"w": torch.ones(3)}, little)
+    before = None if what == "folder" else little.read_bytes()
+    with pytest.raises(ValueError, match=r"is no backbone of this study: name another file"):
+        backbones.small(little)
+    assert little.is_dir() if what == "folder" else little.read_bytes() == before
+
+
+def test_a_file_that_fits_in_part_leaves_nothing_in_the_new_backbone(little: Path) -> None:
+    first = backbones.digest(backbones.small(little))
+    found = load_file(little)
+    wrong = {name: w if name == backbones.STAMP else torch.zeros_like(w) for name, w in found.items()}
+    del wrong["head.bias"]
+    save_file(wrong, little)
     assert backbones.digest(backbones.small(little)) == first
-    assert little.stat().st_size > 1000
+
+
+def test_grading_leaves_each_module_in_its_mode(net: nn.Module, little: Path) -> None:
+    protocol = replace(PROTOCOLS["scenes"], size=32, train=8, val=8, batch=4)
+    seen = pictures(protocol, None, 0)
+    model = fresh(net, seen, protocol, 0)
+    model.train()
+    model.decoders["semseg"].eval()
+    before = [m.training for m in model.modules()]
+    grade(model, seen)
+    assert [m.training for m in model.modules()] == before
+    plain = model.eval()
+    grade(roads._Moved(plain, {}), seen)
+    assert not any(m.training for m in plain.modules())
 
 
 def test_other_numbers_make_another_backbone(little: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,15 +318,28 @@ def test_a_tiny_study(little: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["--method", "dora"], "--method dora is unknown"),
         (["--method", "lora", "lora"], "names one twice"),
         (["--epochs", "0"], "--epochs 0 must be positive"),
-        (["--data", "pascal"], "--root is needed"),
         (["--weights", "IMAGENET1K_V1"], "is for pascal"),
-        (["--seeds", "0"], "seeds=0 must be at least 1"),
-        (["--batch", "3", "--data", "pascal", "--root", "nowhere"], "nowhere"),
+        (["--seeds", "0"], "--seeds 0 must be positive"),
+        (["--accumulate", "0"], "--accumulate 0 must be positive"),
+        (["--lr", "inf"], "--lr inf must be positive, and finite"),
+        (["--lr", "nan"], "--lr nan must be positive, and finite"),
+        (["--root", "nowhere"], "--root nowhere is for photographs"),
+        (["--accumulate", "3"], "batch=8 does not divide among 1 processes"),
+        (["--out", "found.npz"], "found.npz is for the JSON file"),
     ],
 )
 def test_options_that_are_none_are_refused(options: list[str], says: str, little: Path) -> None:
     with pytest.raises(SystemExit, match=says):
         main(["--tiny", "--size", "32", "--cpu", "--backbone", str(little), *options])
+
+
+def test_a_backbone_is_not_for_swin_tiny(little: Path) -> None:
+    with pytest.raises(SystemExit, match=r"--backbone .* is of the small Swin; pascal has --weights"):
+        main(["--tiny", "--data", "pascal", "--root", "nowhere", "--backbone", str(little)])
+    with pytest.raises(SystemExit, match="--root is needed"):
+        main(["--tiny", "--data", "pascal"])
+    with pytest.raises(SystemExit, match="nowhere"):
+        main(["--tiny", "--data", "pascal", "--root", "nowhere"])
 
 
 def test_the_full_protocol_runs_on_files_of_its_layout(tmp_path: Path) -> None:

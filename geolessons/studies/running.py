@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from geolessons.guards import Precision
+from geolessons.guards import Precision, check_counts
 from geolessons.schedules import cosine
 from geolessons.studies.record import Found, write
 
@@ -24,10 +24,11 @@ __all__ = ["Machine", "decayed", "kept", "leads", "processes", "rates", "share",
 
 @dataclass(frozen=True)
 class Machine:
-    """How a run is laid out; the result should not hang on it, but for rounding.
+    """How a run is laid out; what is meant to come out is the same.
 
     Attributes:
-        accumulate: Batches a step, each of `batch / accumulate / processes` examples.
+        accumulate: Batches a step, each of `batch / accumulate / processes` examples.  What looks at a batch
+            as a whole, a batch norm or a loss that balances classes, then looks at such a part.
         precision: Of the forward pass: `"no"`, `"bf16"` or `"fp16"`.
         cpu: Stay on the processor.
         workers: Processes that read data.
@@ -41,7 +42,8 @@ class Machine:
 
 def processes() -> tuple[int, int]:
     """This process's number and how many there are, also before they have met."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    return (int(os.environ.get("RANK", "0")), world) if world > 1 else (0, 1)
 
 
 def share(batch: int, machine: Machine) -> int:
@@ -50,6 +52,7 @@ def share(batch: int, machine: Machine) -> int:
     Raises:
         ValueError: If the batch does not divide among processes and accumulation.
     """
+    check_counts(accumulate=machine.accumulate)
     world = processes()[1]
     found, rest = divmod(batch, world * machine.accumulate)
     if rest or not found:
@@ -62,7 +65,9 @@ def share(batch: int, machine: Machine) -> int:
 
 def steps_an_epoch(loader: DataLoader[Any], machine: Machine) -> int:
     """Steps of the optimiser in a pass over a loader that all processes share."""
-    return math.ceil(math.ceil(len(loader) / processes()[1]) / machine.accumulate)
+    batches, world = len(loader), processes()[1]
+    mine = batches // world if loader.drop_last else math.ceil(batches / world)
+    return math.ceil(mine / machine.accumulate)
 
 
 def decayed(trained: Iterable[Tensor], weight_decay: float) -> list[dict[str, Any]]:

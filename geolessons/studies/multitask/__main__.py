@@ -9,7 +9,8 @@ The full protocol of PASCAL-Context, for one or several GPUs:
 
 It was never run on the real pictures.  By count, a picture takes 106 GFLOP forward and backward and keeps
 0.42 GiB in float32 (MTLoRA 139 and 1.1), so a batch of 32 wants 14 GiB (36) beside the weights.  A method
-reads 1.5 million pictures in training: at ten a second and worker, 8 workers need 5 hours for it.
+reads 1.5 million pictures in training: at ten a second and worker, 8 workers need 5 hours for it.  Four of
+the methods are graded at 11 points of their road as well, 11 passes over the pictures that are graded.
 
 A run is stopped by Ctrl-C, or killed, and the same command goes on: from finished methods, within a method
 from its newest checkpoint.  All of that lies in OUT.parts until OUT is written.
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(1)
     try:
         result = measured(options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
         sys.exit(f"{prog}: {error}")
     except KeyboardInterrupt:
         kept = f"{options.out}.parts keeps what is done: the same command goes on" if options.out else ""

@@ -8,6 +8,7 @@ Swin-Tiny.  The weights are kept in a file, and what is in the file is named by 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -42,6 +43,7 @@ PRETRAINING: dict[str, float] = {
     "weight_decay": 0.05,
     "seed": 9,
 }
+STAMP = "made by"
 LEAST = 12  # pixels of a class that is in sight
 FIRST = 1_000_000  # number of the first scene: all others in the study are below
 
@@ -57,22 +59,26 @@ def small(kept: Path | None = None, *, progress: bool | None = None) -> nn.Modul
     Args:
         kept: File of the weights; `cache_folder()/multitask-backbone.safetensors` if not given.
         progress: Show a bar; if not given, in terminals only.
+
+    Raises:
+        ValueError: If what is at `kept` is damaged or not from here; it is left alone.
     """
+    if kept and kept.exists() and not _ours(kept):
+        raise ValueError(f"{kept} is no backbone of this study: name another file, or one that is not there")
     kept = kept or cache_folder() / "multitask-backbone.safetensors"
-    model = _fresh()
-    told = json.dumps(PRETRAINING, sort_keys=True)
-    try:
-        found = load_file(kept)
-        if found.pop("made by").numpy().tobytes() == told.encode():
+    told = json.dumps({**PRETRAINING, "depths": DEPTHS, "least": LEAST}, sort_keys=True)
+    with contextlib.suppress(FileNotFoundError, SafetensorError, RuntimeError):
+        model, found = _fresh(), load_file(kept)
+        if found.pop(STAMP).numpy().tobytes() == told.encode():
             model.load_state_dict(found)
             return model.eval()
-    except (FileNotFoundError, SafetensorError, KeyError, RuntimeError):
-        pass  # not there, damaged, or of another network: it is made anew
+    # not there, damaged, or of other numbers: it is made anew
+    model = _fresh()
     pretrain(model, progress=progress)
     kept.parent.mkdir(parents=True, exist_ok=True)
     stamp = torch.frombuffer(bytearray(told.encode()), dtype=torch.uint8)
     with replacing(kept) as aside:
-        save_file({**model.state_dict(), "made by": stamp}, aside)
+        save_file({**model.state_dict(), STAMP: stamp}, aside)
     return model.eval()
 
 
@@ -137,6 +143,14 @@ def digest(model: nn.Module) -> str:
     for name, w in sorted(weights.items()):
         found.update(name.encode() + w.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
+
+
+def _ours(file: Path) -> bool:
+    """Whether `small` wrote it, with whatever numbers."""
+    try:
+        return STAMP in load_file(file)
+    except (OSError, SafetensorError):
+        return False
 
 
 def _fresh() -> nn.Module:

@@ -39,7 +39,7 @@ def plain(answers: Any, backbone: nn.Module, pictures: Pictures, protocol: Proto
     """The same network without adapters: its backbone at W0, its decoders the trained ones."""
     model = fresh(backbone, pictures, protocol, 0)
     model.decoders.load_state_dict(answers.model.decoders.state_dict())
-    return model.eval()
+    return model.to(next(answers.parameters()).device).eval()
 
 
 def along(model: MultiTask, W1: Params) -> Iterator[tuple[float, nn.Module]]:
@@ -63,7 +63,8 @@ def readings(model: MultiTask, answers: Any, pictures: Pictures) -> dict[str, li
 @torch.no_grad()
 def shown(answers: nn.Module, sample: Dense) -> dict[str, NDArray[np.uint8]]:
     """A few pictures' answers as bytes: class numbers (n, H, W), a normal as three bytes (n, 3, H, W)."""
-    return {task: bytes_of(task, logits) for task, logits in answers(normalise(sample.image)).items()}
+    image = sample.image.to(next(answers.parameters()).device)
+    return {task: bytes_of(task, logits) for task, logits in answers(normalise(image)).items()}
 
 
 def bytes_of(task: str, logits: Tensor) -> NDArray[np.uint8]:
@@ -75,7 +76,7 @@ def bytes_of(task: str, logits: Tensor) -> NDArray[np.uint8]:
         found = 255 * logits[:, 0].sigmoid()
     else:
         found = logits.argmax(1)
-    return found.round().byte().numpy()
+    return found.round().byte().cpu().numpy()
 
 
 def keep(
@@ -124,6 +125,7 @@ class _Moved(nn.Module):
     def __init__(self, model: MultiTask, W: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.model, self.W = model, dict(W)
+        self.training = model.training
 
     def forward(self, image: Tensor) -> Any:
         return functional_call(self.model, self.W, (image,))

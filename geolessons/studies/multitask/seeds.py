@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from geolessons.multitask_metrics import delta_m
@@ -22,7 +24,7 @@ from geolessons.studies.multitask.pictures import Pictures, pictures
 from geolessons.studies.multitask.protocol import PROTOCOLS, Protocol
 from geolessons.studies.multitask.training import METRICS, train
 from geolessons.studies.record import Found, run, source_digest
-from geolessons.studies.running import Machine, kept, processes
+from geolessons.studies.running import Machine, kept, processes, share
 
 __all__ = ["NO_REPLICATION", "TINY", "differences", "measured"]
 
@@ -49,12 +51,21 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = dict(TINY) if options.tiny else {}
     given |= {f.name: v for f in fields(Protocol) if (v := getattr(options, f.name, None)) is not None}
     del given["data"]
-    if wrong := [f"--{key.replace('_', '-')} {value}" for key, value in given.items() if value <= 0]:
-        raise ValueError(f"{', '.join(wrong)} must be positive")
+    counts = {key: getattr(options, key) for key in ("seeds", "jobs", "accumulate")}
+    numbers = (given | counts).items()
+    if wrong := [f"--{key.replace('_', '-')} {value}" for key, value in numbers if not 0 < value < math.inf]:
+        raise ValueError(f"{', '.join(wrong)} must be positive, and finite")
     if options.weights and planned.network == "small":
         raise ValueError(f"--weights {options.weights} is for pascal; the small Swin is pre-trained here")
+    if options.backbone and planned.network != "small":
+        raise ValueError(f"--backbone {options.backbone} is of the small Swin; {options.data} has --weights")
+    if options.root and options.data == "scenes":
+        raise ValueError(f"--root {options.root} is for photographs; scenes are rendered")
+    if options.out and options.out.suffix == ".npz":
+        raise ValueError(f"--out {options.out} is for the JSON file; predictions go beside it, to .npz")
     protocol = replace(planned, **given)
     machine = Machine(**{f.name: getattr(options, f.name) for f in fields(Machine)})
+    share(protocol.batch, machine)  # before anything is made
     source = (protocol, options.root, options.workers, options.weights, options.backbone)
     seen, backbone = _prepared(*source)
     settings = {f"protocol's {key}": str(value) for key, value in asdict(protocol).items()}
@@ -62,7 +73,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     settings |= {key: str(value) for key, value in seen.facts.items()}
     parts = None
     if options.out:
-        stamp = json.dumps([source_digest(), settings], sort_keys=True)
+        laid_out = [str(options.root and options.root.resolve()), machine.accumulate, processes()[1]]
+        stamp = json.dumps([source_digest(), settings, laid_out], sort_keys=True)
         parts = Path(f"{options.out}.parts") / hashlib.sha256(stamp.encode()).hexdigest()[:8]
     result = run(
         "multitask",
@@ -76,6 +88,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         for key, value in asdict(planned).items()
         if getattr(protocol, key) != value
     ]
+    if machine.accumulate > 1:
+        departures.append(f"a step's batch in {machine.accumulate} parts")
     pretraining: dict[str, Any] = {"weights": options.weights}
     if protocol.network == "small":
         pretraining = dict(backbones.PRETRAINING)
@@ -85,6 +99,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     result["what"] = NO_REPLICATION if options.tiny else "; ".join(departures) or "as the protocol"
     result["pretraining"] = pretraining
     result["provenance"]["processes"] = processes()[1]
+    if torch.cuda.is_available() and not machine.cpu:
+        result["provenance"]["device"] = torch.cuda.get_device_name()
     return result | {"methods": list(methods), "parts": parts}
 
 
@@ -180,14 +196,11 @@ def _one_method(
         values, answering = train(
             backbone, seen, protocol, method, seed, machine=machine, checkpoints=checkpoints
         )
-        if processes()[0]:
-            return values
-        answering = [answers.cpu() for answers in answering]
         if method in roads.ON_THE_ROAD:
             model = roads.plain(answering[0], backbone, seen, protocol)
             read = roads.readings(model, answering[0], seen)
             values |= {f"road.{key}": row for key, row in read.items()}
-        if parts and not seed:
+        if parts and not seed and not processes()[0]:
             roads.keep(parts / f"{method}-0.npz", method, answering, backbone, seen, protocol)
         return values
 

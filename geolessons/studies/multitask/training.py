@@ -173,7 +173,7 @@ def grade(answers: nn.Module, pictures: Pictures) -> dict[str, float]:
     Each of several processes grades all pictures, so nothing is to be put together.
     """
     device = next(answers.parameters()).device
-    training, meters = answers.training, dict[str, Any]()
+    training, meters = {m: m.training for m in answers.modules()}, dict[str, Any]()
     answers.eval()
     try:
         for sample in pictures.graded():
@@ -182,7 +182,8 @@ def grade(answers: nn.Module, pictures: Pictures) -> dict[str, float]:
                 meter = meters.setdefault(task, _meter(task, pictures.outputs[task]))
                 meter.update(logits.float().cpu(), getattr(sample, task))
     finally:
-        answers.train(training)
+        for module, mode in training.items():
+            module.training = mode
     found: dict[str, float] = {}
     for task, meter in meters.items():
         if task == "normals":
