@@ -4,7 +4,7 @@
 # make test-all   the same check twice, the second time on two threads
 # make notebooks  run the chapters and the solved assignments, and store their text outputs
 # make claims     measure the claims ledger anew
-# make studies    measure the results of several seeds anew (about four hours; with GEOLESSONS_DATA six)
+# make studies    measure the results of several seeds anew (about five hours; with GEOLESSONS_DATA seven)
 # make bench      speed, memory, page weight, latency
 # make clean      remove what was built
 #
@@ -87,6 +87,8 @@ studies: $(VENV)/installed
 	$(BIN)/python -m geolessons.studies.multitask --jobs 3 --out book/results/multitask.json
 	$(BIN)/python -m geolessons.studies.multitask --seeds 5 --method lora literal centred normalised \
 		--out book/results/multitask_fields.json && rm book/results/multitask_fields.npz
+	for times in 2 5; do $(BIN)/python -m geolessons.studies.multitask --lr 0.0$$times --method lora literal \
+		--out book/results/multitask_rate$$times.json && rm book/results/multitask_rate$$times.npz || exit 1; done
 	if [ -n "$$GEOLESSONS_DATA" ]; then \
 		$(BIN)/python -m geolessons.studies.moves_mnist --out book/results/moves_mnist.json; \
 		$(BIN)/python -m geolessons.studies.flat_lora_text --out book/results/flat_lora_text.json; \
