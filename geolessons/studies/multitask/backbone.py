@@ -67,7 +67,7 @@ def small(kept: Path | None = None, *, progress: bool | None = None) -> nn.Modul
         raise ValueError(f"{kept} is no backbone of this study: name another file, or one that is not there")
     kept = kept or cache_folder() / "multitask-backbone.safetensors"
     told = json.dumps({**PRETRAINING, "depths": DEPTHS, "least": LEAST}, sort_keys=True)
-    with contextlib.suppress(FileNotFoundError, SafetensorError, RuntimeError):
+    with contextlib.suppress(FileNotFoundError, SafetensorError, KeyError, RuntimeError):
         model, found = _fresh(), load_file(kept)
         if found.pop(STAMP).numpy().tobytes() == told.encode():
             model.load_state_dict(found)
