@@ -18,6 +18,7 @@ KINDS = {
     "loading": "a page opened over http asks for something that is not there, or reports an error",
     "axe": "a reader with a keyboard or a screen reader meets a serious obstacle",
     "cards": "a card does not follow its sliders",
+    "tables": "a table cannot be read in the dark",
     "phone": "a page does not fit on a phone of 360 px",
     "first screen": "the prediction or the card begins below the first screen",
 }

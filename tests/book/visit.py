@@ -90,7 +90,9 @@ def look_at(page: Page, name: str, visit: Visit, *, axe: bool) -> None:
         page.evaluate(AXE_SCRIPT)
         check_axe(page, "light", note("axe"))
         page.emulate_media(color_scheme="dark")
+        page.wait_for_function("document.documentElement.dataset.theme === 'dark'")  # a script does it
         check_axe(page, "dark", note("axe"), COLOURS)
+        check_tables(page, note("tables"))
     figures = page.query_selector_all("figure.geo-sweep:not(.geo-still)")
     visit.cards += len(figures)
     for number, figure in enumerate(figures, 1):
@@ -148,6 +150,20 @@ def check_first_screen(page: Page, note: Callable[[str], None]) -> None:
     )
     for part in low:
         note(f"the {part} lies below the first screen")
+
+
+def check_tables(page: Page, note: Callable[[str], None]) -> None:
+    """No table's text has the colour of its ground, which axe takes for hidden on purpose."""
+    unseen = page.evaluate(
+        """() => [...document.querySelectorAll(".bd-article td")].filter((cell) => {
+          let under = cell;
+          const ground = () => getComputedStyle(under).backgroundColor;
+          while (under.parentElement && ground() === "rgba(0, 0, 0, 0)") under = under.parentElement;
+          return cell.innerText.trim() && getComputedStyle(cell).color === ground();
+        }).length"""
+    )
+    if unseen:
+        note(f"{unseen} cells cannot be seen in the dark")
 
 
 def check_phone(page: Page, note: Callable[[str], None]) -> None:
