@@ -29,7 +29,15 @@ from geolessons.studies.multitask.effect import PLACES, SCALES, changes
 from geolessons.studies.multitask.methods import METHODS, moved, ready, trainings
 from geolessons.studies.multitask.pictures import pictures
 from geolessons.studies.multitask.protocol import PROTOCOLS
-from geolessons.studies.multitask.training import WARMUP, fresh, grade, kept_bytes, train, without_a_say
+from geolessons.studies.multitask.training import (
+    WARMUP,
+    fresh,
+    grade,
+    kept_by_step,
+    kept_bytes,
+    train,
+    without_a_say,
+)
 from geolessons.studies.running import Machine, rates
 
 FEW = replace(PROTOCOLS["scenes"], train=16, val=8, size=32, batch=8, epochs=1)
@@ -143,6 +151,18 @@ def test_what_a_step_keeps_is_counted_and_nothing_is_moved(net: nn.Module) -> No
     assert 1.9 * four < eight < 2.1 * four
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "normalised-4"])
+def test_what_a_batch_keeps_follows_from_four_pictures(net: nn.Module, method: str) -> None:
+    """Weights that are formed anew are kept once, however many pictures there are."""
+    seen = pictures(FEW)
+    (tasks,) = trainings(method, seen.outputs)
+    answers = ready(fresh(net, seen, FEW, 0), method, 4, tasks, torch.Generator().manual_seed(0))
+    four, eight = (next(iter(seen.loader(n, torch.Generator().manual_seed(0)))) for n in (4, 8))
+    assert kept_by_step(answers, four, 8) == pytest.approx(kept_bytes(answers, eight), rel=1e-6)
+    if method == "normalised-4":
+        assert 2 * kept_bytes(answers, four) > 1.01 * kept_bytes(answers, eight)
 
 
 def test_only_mtloras_last_shared_adapter_has_no_say(net: nn.Module) -> None:

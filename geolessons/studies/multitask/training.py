@@ -66,7 +66,7 @@ def train(
 
     Returns:
         Values by name: of each task its metrics, in percent or degrees; `trainable` and `network` (numbers),
-        `step ms` (median), `step kept MB` (`kept_bytes`), `loss by epoch`, and of each task
+        `step ms` (median), `step kept MB` (`kept_by_step`), `loss by epoch`, and of each task
         `… by epoch`.  And what answers: one module, or for single one a task.
 
     Raises:
@@ -82,7 +82,7 @@ def train(
         answers = ready(model, method, protocol.rank, tasks, torch.Generator().manual_seed(seed))
         trained = [p for p in answers.parameters() if p.requires_grad]
         few = _few(pictures, protocol, seed)
-        kept = kept_bytes(answers, few) * protocol.batch / len(few[0])
+        kept = kept_by_step(answers, few, protocol.batch)
         if processes()[1] > 1:  # which would wait for the gradients of these for ever
             for p in without_a_say(answers, few):
                 p.requires_grad_(False)
@@ -202,6 +202,19 @@ def kept_bytes(answers: nn.Module, batch: Any) -> int:
     with _as_it_was(answers), Saved(answers.parameters()) as saved:
         loss(answers, batch)
     return saved.bytes
+
+
+def kept_by_step(answers: nn.Module, few: Any, batch: int) -> float:
+    """`kept_bytes` of a batch, from those of a few pictures and of half of them.
+
+    Weights that are formed anew are kept once a step, so pictures are counted apart from what all share.
+    """
+    n, half = len(few[0]), len(few[0]) // 2
+    kept = kept_bytes(answers, few)
+    if not half:
+        return kept * batch
+    each = (kept - kept_bytes(answers, [x[:half].clone() for x in few])) / (n - half)
+    return kept + (batch - n) * each
 
 
 def without_a_say(answers: nn.Module, batch: Any) -> list[nn.Parameter]:
