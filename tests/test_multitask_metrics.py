@@ -461,3 +461,13 @@ def test_delta_m_has_no_unit_and_a_sign(pairs: list[tuple[float, float]], unit: 
 def test_refusals_of_delta_m(values: Any, single: Any, lower: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         delta_m(values, single, lower)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_normals_that_are_no_numbers_are_refused_as_labels(bad):
+    label = torch.zeros(1, 3, 2, 2)
+    label[0, 1, 0, 0] = bad
+    with pytest.raises(ValueError, match="label holds NaN or infinity"):
+        NormalAngles().update(torch.ones(1, 3, 2, 2), label)
+    with pytest.raises(ValueError, match="label holds NaN or infinity"):
+        normals_l1(torch.ones(1, 3, 2, 2), label)

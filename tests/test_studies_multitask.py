@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils.data import DataLoader
 
 from geolessons.data.dense import Dense
 from geolessons.data.dense_transforms import normalise
@@ -38,7 +39,7 @@ from geolessons.studies.multitask.training import (
     train,
     without_a_say,
 )
-from geolessons.studies.running import Machine, rates
+from geolessons.studies.running import Machine, processes, rates, steps_an_epoch
 
 FEW = replace(PROTOCOLS["scenes"], train=16, val=8, size=32, batch=8, epochs=1)
 TASKS = ("semseg", "human_parts", "saliency", "normals")
@@ -74,6 +75,25 @@ def test_pascal_has_the_benchmarks_numbers() -> None:
     assert (p.epochs, p.batch, p.size, p.clip, p.weight_decay) == (300, 32, 448, 5.0, 0.05)
     assert p.lr == p.full_lr == pytest.approx(3.125e-5)
     assert (p.train, p.val, p.narrow, p.network) == (None, None, 1, "swin_tiny")
+
+
+@pytest.mark.parametrize(("drop_last", "steps"), [(True, 3), (False, 4)])
+def test_steps_of_an_epoch_are_those_that_a_process_takes(
+    monkeypatch: pytest.MonkeyPatch, drop_last: bool, steps: int
+) -> None:
+    """29 pictures in batches of 2 for four processes: 14 or 15 batches, of which each gets 3 or 4."""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    loader = DataLoader(torch.zeros(29, 1), 2, drop_last=drop_last)  # type: ignore[arg-type]
+    assert steps_an_epoch(loader, Machine()) == steps
+    assert steps_an_epoch(loader, Machine(accumulate=2)) == 2
+
+
+def test_a_number_without_others_is_that_of_the_only_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert processes() == (0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert processes() == (1, 2)
 
 
 def test_rates_rise_for_a_fifteenth_and_fall_to_a_hundredth() -> None:

@@ -139,8 +139,8 @@ def main(
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"{prog}: {error}")
     except KeyboardInterrupt:
-        kept = f"{options.out}.parts keeps what is done: the same command goes on" if options.out else ""
-        sys.exit(f"{prog}: stopped.  {kept or 'Nothing is kept without --out.'}")
+        advice = f"{options.out}.parts keeps what is done: the same command goes on" if options.out else ""
+        sys.exit(f"{prog}: stopped.  {advice or 'Nothing is kept without --out.'}")
     shown = {} if options.tiny else {key: printed[key] for key in result["arms"] if key in printed}
     result |= {"printed": shown}
     if leads():
